@@ -1,0 +1,72 @@
+"""The truth: the recurrence as a loop over time, for every structure. Every other algorithm is tested against it."""
+
+import torch
+
+from lcsm.ops.problem import Problem
+from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
+from lcsm.structures import Diagonal, Structure, at
+
+
+def extents(structure: Structure, inputs: Inputs, expand: Factor, shrink: Factor, substeps: int = 1) -> tuple[int, int]:
+    """Batch size B and number of tokens L of a call, from whichever factor carries them."""
+    values = [inputs, expand, *structure.tensors().values()]
+    batch = max(value.shape[0] for value in [*values, shrink])
+    return batch, max(max(value.shape[1] for value in values) // substeps, shrink.shape[1])
+
+
+def blank_memory(problem: Problem, structure: Structure, inputs: Inputs, expand: Factor, batch: int) -> Memory:
+    """A memory of zeros [B H N P], in at least float32, complex where the oscillation or what is written is."""
+    dtype = torch.promote_types(torch.promote_types(inputs.dtype, expand.dtype), torch.float32)
+    for value in structure.tensors().values():
+        dtype = torch.promote_types(dtype, value.dtype)
+    if isinstance(structure, Diagonal) and structure.phase is not None and not dtype.is_complex:
+        dtype = dtype.to_complex()
+    heads, size = problem.num_heads, problem.state_dim
+    return torch.zeros(batch, heads, size, inputs.shape[-1], dtype=dtype, device=inputs.device)
+
+
+def read(problem: Problem, memory: Memory, shrink: Tensor) -> Tensor:
+    """One read-out [B H P] of a memory [B H N P]; the memory itself, [B H N], where the shrink asks for it."""
+    if problem.reads == "memory":
+        return memory[..., 0]
+    outputs = (shrink * memory).sum(2)
+    if not outputs.is_complex():
+        return outputs
+    return 2 * outputs.real if problem.pairs else outputs.real
+
+
+def reference(
+    problem: Problem,
+    structure: Structure,
+    inputs: Inputs,
+    expand: Factor,
+    shrink: Factor,
+    memory: Memory | None = None,
+    keep: bool = False,
+    resets: Resets | None = None,
+) -> tuple[Outputs, Memory | None]:
+    """Advance, write, read; once per token.
+
+    Args:
+        problem: the static description; its gain is already placed on inputs or expand.
+        structure: the oscillation of every step.
+        inputs: [B L H P], with L x substeps rows.
+        expand, shrink: [B L H N P], any axis of size 1 where they are constant; expand with L x substeps rows.
+        memory: the memory before the first step, [B H N P]; None for zeros.
+        keep: whether to return the memory after the last step (None otherwise).
+        resets: True where the memory from before the token is forgotten, [B L].
+    Returns:
+        outputs [B L H P] ([B L H N] where the shrink reads the memory), and the final memory or None.
+    """
+    batch, length = extents(structure, inputs, expand, shrink, problem.substeps)
+    if memory is None:
+        memory = blank_memory(problem, structure, inputs, expand, batch)
+    outputs = []
+    for token in range(length):
+        if resets is not None:
+            memory = memory.masked_fill(resets[:, token, None, None, None], 0)
+        before = memory
+        for t in range(token * problem.substeps, (token + 1) * problem.substeps):
+            memory = structure.advance(memory, t, problem.pairs) + at(expand, t) * at(inputs, t)[:, :, None]
+        outputs.append(read(problem, before if problem.exclusive else memory, at(shrink, token)))
+    return torch.stack(outputs, 1), memory if keep else None

@@ -1,0 +1,133 @@
+"""The contract of the stages: one call shape for all, `forward(x, past, context) -> value, past`.
+
+A step is `forward` at L = 1. A stage that needs memory of its own (a convolution tail, a running log-sum-exp) keeps it
+in `past`: None at the start of a sequence, otherwise what its last call returned.
+
+A stage is its class and its YAML. Constructor arguments named `input_dim` (width of what it reads), `d_model`,
+`num_heads`, `state_dim`, `value_dim`, `layer` and `num_layers` are given by the builder; every other one is a key of
+the YAML and has no default in Python.
+"""
+
+from typing import Any
+
+from torch import nn
+
+from lcsm.shapes import Factor, Float, Inputs, Stream, Tensor
+from lcsm.structures import Context, Structure
+
+# The stages that read a source, in the order in which the mixer runs them.
+READERS = ("input", "expand", "oscillation", "shrink", "gate", "skip")
+
+
+class Stage(nn.Module):
+    """Base of all stages.
+
+    Attributes:
+        varies: the axes along which the value varies, as `ops.problem.Problem` explains; checked by the tests.
+    """
+
+    varies: str = ""
+
+    def past_numbers(self) -> int:
+        """Real numbers that this stage keeps in `past` for one sequence."""
+        return 0
+
+
+class Source(Stage):
+    """What each reader sees: one tensor [B L width] per name in READERS.
+
+    Attributes:
+        widths: the width that each reader sees; d_model where a reader is absent.
+    """
+
+    widths: dict[str, int]
+
+    def forward(
+        self, x: Stream, past: Any = None, context: Context | None = None
+    ) -> tuple[dict[str, Float[Tensor, "B L W"]], Any]:
+        """Map the block's input to what each reader sees."""
+        raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
+
+
+class Input(Stage):
+    """What is written: inputs [B L H P]."""
+
+    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Inputs, Any]:
+        """The values that expand_t writes into the memory."""
+        raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
+
+
+class Expand(Stage):
+    """Along which direction the input is written: expand [B L H N P], any axis of size 1 where it is constant."""
+
+    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+        """The direction of the write."""
+        raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
+
+
+class Oscillation(Stage):
+    """How the memory changes from one token to the next.
+
+    Attributes:
+        kind: the structure returned: diagonal, low_rank, dense or shift.
+        decay, phase, gain: declarations of those fields; None where absent.
+        pairs: modes stand for conjugate pairs.
+        substeps: writes per token.
+        log_scale_start: start of the running maximum where the structure has a log_gain, else None.
+        growing: decays may exceed 1.
+    """
+
+    kind: str = "diagonal"
+    decay: str | None = None
+    phase: str | None = None
+    gain: str | None = None
+    pairs: bool = False
+    substeps: int = 1
+    log_scale_start: float | None = None
+    growing: bool = False
+
+    def forward(
+        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+    ) -> tuple[Structure, Any]:
+        """The structure of every step; `expand` is given to oscillations that are tied to it."""
+        raise TypeError(f"{type(self).__name__} must define forward(x, expand, past, context)")
+
+
+class Shrink(Stage):
+    """How the memory is read: shrink [B L H N P], any axis of size 1 where it is constant.
+
+    Attributes:
+        reads: "vector", or "memory" where the algorithm returns the whole memory and `read` projects it.
+        exclusive: reads the memory before the decay and the write of the same step.
+        output_dim: width of what leaves each head where it is not value_dim.
+        complex_memory: whether `read` needs a complex memory; None where it takes any.
+        pairs: whether `read` doubles what it reads for conjugate pairs; None where the algorithm does.
+    """
+
+    reads: str = "vector"
+    exclusive: bool = False
+    output_dim: int | None = None
+    complex_memory: bool | None = None
+    pairs: bool | None = None
+
+    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+        """The direction of the read."""
+        raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
+
+    def read(self, outputs: Tensor) -> Tensor:
+        """What leaves the mixer from what the algorithm returned."""
+        return outputs
+
+
+class Normaliser(nn.Module):
+    """Keeps the outputs in range.
+
+    Attributes:
+        denominator: whether the memory gets one more column that sums the weights.
+    """
+
+    denominator: bool = False
+
+    def append(self, inputs: Inputs) -> Inputs:
+        """The inputs with the columns that this normaliser needs."""
+        return inputs

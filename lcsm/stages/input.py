@@ -1,0 +1,79 @@
+"""What is written into the memory."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from lcsm.errors import UsageError
+from lcsm.shapes import Inputs, Stream, Tensor
+from lcsm.stages.activation import ELEMENTWISE
+from lcsm.stages.base import Input
+from lcsm.stages.settings import choose
+from lcsm.structures import Context
+
+
+class Projection(Input):
+    """A linear projection, [B L H P].
+
+    Args:
+        activation: applied to the projection, an elementwise one of `activation.ELEMENTWISE`.
+    Source: EOS; the release has no activation here (identity).
+    """
+
+    varies = "LHP"
+
+    def __init__(self, input_dim: int, num_heads: int, value_dim: int, activation: str) -> None:
+        super().__init__()
+        self.sizes = (num_heads, value_dim)
+        self.activation = choose("input.activation", activation, ELEMENTWISE)
+        self.projection = nn.Linear(input_dim, num_heads * value_dim, bias=False)
+
+    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Inputs, Any]:
+        return self.activation(self.projection(x)).unflatten(-1, self.sizes), past
+
+
+class PerChannel(Input):
+    """What the stage sees, unchanged: every channel is a system of its own, [B L H P] with H = channels and P = 1.
+
+    Raises:
+        UsageError: num_heads * value_dim is not the number of channels.
+    """
+
+    varies = "LHP"
+
+    def __init__(self, input_dim: int, num_heads: int, value_dim: int) -> None:
+        super().__init__()
+        if num_heads * value_dim != input_dim:
+            raise UsageError(
+                f"input=per_channel needs one system per channel, but mixer.num_heads={num_heads} times "
+                f"mixer.value_dim={value_dim} is not the {input_dim} channels:\n"
+                f"set mixer.num_heads={input_dim} mixer.value_dim=1, or use input=linear"
+            )
+        self.sizes = (num_heads, value_dim)
+
+    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Inputs, Any]:
+        return x.unflatten(-1, self.sizes), past
+
+
+class Ones(Input):
+    """One, [1 1 1 1]: the expand alone is what is written, as in a multiple-input system with one column.
+
+    Raises:
+        UsageError: value_dim is not 1; further columns would all be the same.
+    """
+
+    varies = ""
+    one: Tensor
+
+    def __init__(self, value_dim: int) -> None:
+        super().__init__()
+        if value_dim != 1:
+            raise UsageError(
+                f"input=ones writes the same into every column, so mixer.value_dim={value_dim} must be 1:\n"
+                "set mixer.value_dim=1, or use input=linear"
+            )
+        self.register_buffer("one", torch.ones(1, 1, 1, 1), persistent=False)
+
+    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Inputs, Any]:
+        return self.one, past

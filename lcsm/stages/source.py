@@ -1,0 +1,48 @@
+"""What each reader of a mixer sees."""
+
+from typing import Any
+
+from lcsm.shapes import Float, Stream, Tensor
+from lcsm.stages.base import READERS, Source
+from lcsm.stages.short_convolution import ShortConvolution
+from lcsm.structures import Context
+
+# Those that make the memory and its reading; the gate and the skip connection are outside.
+STAGES = ("input", "expand", "oscillation", "shrink")
+
+
+class Plain(Source):
+    """Every reader sees the mixer's input, [B L D]."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.widths = dict.fromkeys(READERS, d_model)
+
+    def forward(
+        self, x: Stream, past: Any = None, context: Context | None = None
+    ) -> tuple[dict[str, Float[Tensor, "B L W"]], Any]:
+        return dict.fromkeys(READERS, x), past
+
+
+class Convolved(Source):
+    """Input, expand, oscillation and shrink see the input after one short convolution; gate and skip see the input.
+
+    Args:
+        kernel_size: number of taps of the convolution.
+        activation: applied after the convolution, an elementwise one of `activation.ELEMENTWISE`.
+    Source: Mamba (2312.00752), without its projection before the convolution.
+    """
+
+    def __init__(self, d_model: int, kernel_size: int, activation: str) -> None:
+        super().__init__()
+        self.widths = dict.fromkeys(READERS, d_model)
+        self.convolution = ShortConvolution(d_model, kernel_size, activation)
+
+    def forward(
+        self, x: Stream, past: Any = None, context: Context | None = None
+    ) -> tuple[dict[str, Float[Tensor, "B L W"]], Any]:
+        mixed, past = self.convolution(x, past, context)
+        return {reader: mixed if reader in STAGES else x for reader in READERS}, past
+
+    def past_numbers(self) -> int:
+        return self.convolution.weight[1:].numel()

@@ -1,9 +1,14 @@
-"""One thread for all tests: small operations on several threads are slower and less repeatable."""
+"""One thread for all tests, because small operations on several are slower and less repeatable; a cache of their own."""
+
+import os
+import tempfile
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+os.environ["LCSM_CACHE"] = tempfile.mkdtemp(prefix="lcsm-tests-")
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture(autouse=True)

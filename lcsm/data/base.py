@@ -1,0 +1,150 @@
+"""The part that all data modules share: loaders whose batches are functions of a global batch index."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import lightning
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from lcsm.data.sampling import Batch, BatchIndices, Shard, even_batches
+from lcsm.errors import UsageError
+
+
+class EvaluationBatches(Dataset[Batch]):
+    """A finite list of batches, each holding this process's part of a global batch.
+
+    Args:
+        rows: rows of all batches.
+        batch_size: rows of a global batch.
+        shard: this process's part.
+    Raises:
+        UsageError: there are fewer rows than processes.
+    """
+
+    def __init__(self, rows: int, batch_size: int, shard: Shard) -> None:
+        if rows < shard.world_size:
+            raise UsageError(
+                f"there are {rows} rows to evaluate for {shard.world_size} processes, which need one each;\n"
+                "use more data, smaller data.val_lengths or fewer devices"
+            )
+        self._batches = even_batches(rows, batch_size, shard.world_size)
+        self._shard = shard
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        batch = self._batches[index]
+        mine = self._shard.slice(batch.stop - batch.start)
+        return self.rows(slice(batch.start + mine.start, batch.start + mine.stop))
+
+    @abstractmethod
+    def rows(self, chosen: slice) -> Batch:
+        """A batch of consecutive rows."""
+
+
+class BatchDataModule(lightning.LightningDataModule):
+    """Loaders over global batch indices; one batch is one item of its dataset, so worker processes change nothing.
+
+    `batch_size` counts the rows of the global batch. With several processes each takes its own slice, so that one and
+    two processes train on the same numbers. The trainer needs `use_distributed_sampler=False`.
+
+    Args:
+        length: tokens in a training row.
+        batch_size: rows in a global training batch, over all processes.
+        num_workers: worker processes of each loader; 0 makes batches in the training process.
+        seed: data seed, >= 0.
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    def __init__(self, *, length: int, batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        require_integer("data.length", length, 1)
+        require_integer("data.batch_size", batch_size, 1)
+        require_integer("data.num_workers", num_workers, 0)
+        require_integer("data.seed", seed, 0)
+        self.length = length
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        # global index of the first training batch; a resumed run sets it before it fits
+        self.first_batch = 0
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Number of token ids that a model needs."""
+
+    @property
+    @abstractmethod
+    def val_names(self) -> list[str]:
+        """Names of the validation loaders, as multiples of the training length: "1x", "2x"."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Flat facts about the data for logs and reports."""
+
+    @abstractmethod
+    def training_batches(self, shard: Shard) -> Dataset[Batch]:
+        """Dataset whose item i is this process's part of global training batch i."""
+
+    @abstractmethod
+    def evaluation_batches(self, split: str, shard: Shard) -> Mapping[str, EvaluationBatches]:
+        """Datasets of `validation` or `test`, by loader name."""
+
+    def tokenizer_state(self) -> dict[str, str] | None:
+        """What `tokenizer_from_state` needs to rebuild the tokenizer; None when the data is not text."""
+        return None
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        shard = self._shard()
+        if self.batch_size % shard.world_size:
+            raise UsageError(
+                f"data.batch_size={self.batch_size} must be a multiple of the {shard.world_size} processes;\n"
+                f"choose {self.batch_size // shard.world_size * shard.world_size or shard.world_size}"
+            )
+        return self._loader(self.training_batches(shard), BatchIndices(self._next_batch))
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        return self._evaluation_loaders("validation")
+
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        return self._evaluation_loaders("test")
+
+    def _evaluation_loaders(self, split: str) -> list[DataLoader[Batch]]:
+        batches = self.evaluation_batches(split, self._shard())
+        return [self._loader(part, BatchIndices(_first, len(part))) for part in batches.values()]
+
+    def _loader(self, dataset: Dataset[Batch], sampler: BatchIndices) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            # one item is one batch
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _shard(self) -> Shard:
+        return Shard() if self.trainer is None else Shard(self.trainer.global_rank, self.trainer.world_size)
+
+    def _next_batch(self) -> int:
+        # a trainer with short epochs iterates the loader again: go on where training stands, do not repeat
+        if self.trainer is None:
+            return self.first_batch
+        total = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return max(self.first_batch, total.processed)  # type: ignore[attr-defined]
+
+
+def _first() -> int:
+    return 0
+
+
+def require_integer(name: str, value: int, least: int) -> None:
+    """Raise a `UsageError` unless `value` is an integer >= `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name}={value!r} must be an integer >= {least}")

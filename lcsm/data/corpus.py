@@ -1,0 +1,158 @@
+"""What a text source hands over: documents per split, and a hash of everything that decides them."""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lcsm.errors import UsageError
+
+# called anew for every pass over the documents
+Documents = Callable[[], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents of every split.
+
+    Args:
+        name: short name of the source, for logs.
+        digest: SHA-256 over the contents and the options that cut them into documents, hexadecimal.
+        splits: documents of `train`, `validation` and, where there is one, `test`.
+    """
+
+    name: str
+    digest: str
+    splits: dict[str, Documents]
+
+
+def digest_of(options: dict[str, Any], parts: Iterable[bytes]) -> str:
+    """SHA-256 of plain options and a sequence of byte strings, hexadecimal; the borders of the parts count."""
+    total = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
+    for part in parts:
+        total.update(hashlib.sha256(part).digest())
+    return total.hexdigest()
+
+
+def file_digests(paths: Iterable[Path]) -> Iterator[bytes]:
+    """The SHA-256 of each file's bytes."""
+    for path in paths:
+        digest = hashlib.sha256()
+        try:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        yield digest.digest()
+
+
+def line_pattern(document_separator: str | None) -> re.Pattern[str] | None:
+    """The compiled regular expression, or None.
+
+    Raises:
+        UsageError: it is no regular expression.
+    """
+    if document_separator is None:
+        return None
+    try:
+        return re.compile(document_separator)
+    except re.error as error:
+        raise UsageError(f"data.document_separator={document_separator!r} is no regular expression: {error}") from error
+
+
+def assemble(lines: Iterable[str], first_line: re.Pattern[str] | None) -> Iterator[str]:
+    """Join lines to documents; a new document starts at each line in which the pattern is found.
+
+    Nothing is removed. Blank lines alone make no document: they stay in front of the next one.
+    """
+    current: list[str] = []
+    has_text = False
+    for line in lines:
+        if first_line is not None and has_text and first_line.search(line):
+            yield "".join(current)
+            current, has_text = [], False
+        current.append(line)
+        has_text = has_text or not line.isspace()
+    if current:
+        yield "".join(current)
+
+
+def split_text(text: str, first_line: re.Pattern[str] | None) -> Iterator[str]:
+    """Documents of one text: the whole, or parts that start at matching lines."""
+    return iter([text]) if first_line is None else assemble(io.StringIO(text, newline="\n"), first_line)
+
+
+def split_rows(rows: Iterable[str], meaning: str, first_line: re.Pattern[str] | None) -> Iterator[str]:
+    """Documents of a table: each row is one (`documents`), or the rows are the lines of one text (`lines`)."""
+    if meaning == "lines":
+        yield from assemble((row if row.endswith("\n") else row + "\n" for row in rows), first_line)
+        return
+    for row in rows:
+        if row:
+            yield from split_text(row, first_line)
+
+
+def require_rows(rows: str) -> None:
+    """Raise a `UsageError` unless `rows` has a known meaning."""
+    if rows not in ("documents", "lines"):
+        raise UsageError(
+            f"data.rows={rows!r} must be documents (each row is one) or lines (each row is a line of one text)"
+        )
+
+
+class HoldOut:
+    """Train and validation documents out of one source: whole documents, or the tail of the text if there are few.
+
+    With at least two held-out documents, every k-th one is held out, k = 1 / fraction. Otherwise the last
+    part of the text is, cut at a line end.
+
+    Args:
+        documents: all of them.
+        fraction: held-out share, 0 < fraction <= 0.5.
+    Raises:
+        UsageError: the fraction is out of range.
+    """
+
+    def __init__(self, documents: Documents, fraction: float) -> None:
+        if not 0 < fraction <= 0.5:
+            raise UsageError(f"data.val_fraction={fraction} must be above 0 and at most 0.5")
+        self.documents = documents
+        self.every = round(1 / fraction)
+        self.fraction = fraction
+
+    @cached_property
+    def _sizes(self) -> tuple[int, int]:
+        """Documents and characters; counted only when the text is tokenised."""
+        lengths = [len(document) for document in self.documents()]
+        return len(lengths), sum(lengths)
+
+    def train(self) -> Iterator[str]:
+        return (document for is_held_out, document in self._labelled() if not is_held_out)
+
+    def validation(self) -> Iterator[str]:
+        return (document for is_held_out, document in self._labelled() if is_held_out)
+
+    def _labelled(self) -> Iterator[tuple[bool, str]]:
+        number, characters = self._sizes
+        if number >= 2 * self.every:
+            return ((i % self.every == self.every - 1, document) for i, document in enumerate(self.documents()))
+        return self._tail(int(characters * (1 - self.fraction)))
+
+    def _tail(self, border: int) -> Iterator[tuple[bool, str]]:
+        start = 0
+        for document in self.documents():
+            place = border - start
+            if 0 < place < len(document):
+                line_end = document.find("\n", place) + 1
+                place = line_end if 0 < line_end < len(document) else place
+                yield False, document[:place]
+                yield True, document[place:]
+            else:
+                yield place <= 0, document
+            start += len(document)

@@ -1,0 +1,190 @@
+"""Local text, parquet and JSON files as documents; every fault names the file and the place in it."""
+
+import glob
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from pyarrow import parquet
+
+from lcsm.data.corpus import line_pattern, require_rows, split_rows, split_text
+from lcsm.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+TABLES = (".parquet", ".json", ".jsonl")
+# what is taken from a folder; a file that is named, or found by a pattern, may have any other suffix and is then text
+FOLDER = (".txt", ".text", ".raw", ".tokens", ".md", ".rst", *TABLES)
+LAYOUT = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+
+BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """How files become documents.
+
+    Args:
+        text_column: column of parquet and JSON files that holds the text.
+        rows: `documents` or `lines`, what a row of a parquet or JSON file is.
+        document_separator: regular expression; a document starts at each line in which it is found. None: a text file
+            is one document.
+        encoding: of text and JSON files, a Python codec name.
+    Raises:
+        UsageError: `rows`, the expression or the encoding is not known.
+    """
+
+    text_column: str
+    rows: str
+    document_separator: str | None
+    encoding: str
+
+    def __post_init__(self) -> None:
+        require_rows(self.rows)
+        line_pattern(self.document_separator)
+        try:
+            "".encode(self.encoding)
+        except LookupError as error:
+            raise UsageError(f"data.encoding={self.encoding!r} is unknown; use utf-8, utf-16, latin-1, ...") from error
+
+    def documents(self, paths: Sequence[Path]) -> Iterator[str]:
+        """Documents of all files in order.
+
+        Raises:
+            UsageError: a file cannot be read, or all are empty.
+        """
+        first_line: re.Pattern[str] | None = line_pattern(self.document_separator)
+        filled = 0
+        for path in paths:
+            if path.stat().st_size == 0:
+                log.warning("%s is empty and left out", path)
+                continue
+            filled += 1
+            if path.suffix in TABLES:
+                rows = self._parquet_rows(path) if path.suffix == ".parquet" else self._json_rows(path)
+                yield from split_rows(rows, self.rows, first_line)
+            elif text := self._text(path):
+                yield from split_text(text, first_line)
+        if not filled:
+            raise UsageError(f"{', '.join(map(str, paths[:3]))}: file is empty; give files with text")
+
+    def _text(self, path: Path) -> str:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        try:
+            # a mark at the start of a UTF-8 file is no text; the UTF-16 codec takes its own away
+            return content.decode(self.encoding).removeprefix(BYTE_ORDER_MARK)
+        except UnicodeDecodeError as error:
+            likely = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
+            raise UsageError(
+                f"{path} is not {self.encoding}: byte {content[error.start]:#04x} at offset {error.start}; "
+                f"set data.encoding to the file's own, such as data.encoding={likely}"
+            ) from error
+
+    def _json_rows(self, path: Path) -> Iterator[str]:
+        text = self._text(path)
+        if text.lstrip().startswith("["):
+            values: Any = enumerate(_parse(path, 1, text), 1)
+            place = "entry"
+        else:
+            values = ((i, _parse(path, i, line)) for i, line in enumerate(text.split("\n"), 1) if line.strip())
+            place = "line"
+        for number, value in values:
+            if not isinstance(value, dict):
+                raise UsageError(f"{path}, {place} {number}: {type(value).__name__} instead of an object")
+            if self.text_column not in value:
+                raise UsageError(self._missing(f"{path}, {place} {number}", list(value)))
+            row = value[self.text_column]
+            if row is not None and not isinstance(row, str):
+                raise UsageError(f"{path}, {place} {number}: {self.text_column!r} holds {row!r}, which is no text")
+            yield row or ""
+
+    def _parquet_rows(self, path: Path) -> Iterator[str]:
+        try:
+            table = parquet.ParquetFile(path)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise UsageError(f"{path} is no readable parquet file: {error}") from error
+        names = table.schema_arrow.names
+        if self.text_column not in names:
+            raise UsageError(self._missing(str(path), names))
+        kind = table.schema_arrow.field(self.text_column).type
+        if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+            raise UsageError(f"{path}: column {self.text_column!r} holds {kind}, no text; set data.text_column")
+        for batch in table.iter_batches(columns=[self.text_column]):
+            for row in batch.column(0).to_pylist():
+                yield row or ""
+
+    def _missing(self, place: str, names: list[str]) -> str:
+        return (
+            f"{place}: no column data.text_column={self.text_column!r}; there is {', '.join(names) or 'none'};\n"
+            "set data.text_column to the one with the text"
+        )
+
+
+def _parse(path: Path, first_line: int, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}, line {first_line + error.lineno - 1}: broken JSON: {error.msg}") from error
+
+
+def find_files(argument: str, files: str | Sequence[str]) -> list[Path]:
+    """Files that paths, folders (searched in depth) and patterns such as `texts/**/*.txt` name, in order.
+
+    Args:
+        argument: name of the setting, for the error.
+    Raises:
+        UsageError: a name leads to no file.
+    """
+    found: list[Path] = []
+    for name in [files] if isinstance(files, str) else files:
+        path = Path(name).expanduser()
+        if path.is_file():
+            matches = [path]
+        elif path.is_dir():
+            matches = sorted(item for item in path.rglob("*") if item.is_file() and item.suffix in FOLDER)
+            if not matches:
+                raise UsageError(
+                    f"{argument}={name} is a folder without a file that ends in {' '.join(FOLDER)};\n"
+                    "name the files, or give a pattern such as 'folder/**/*.py'"
+                )
+        else:
+            matches = [item for item in map(Path, sorted(glob.glob(str(path), recursive=True))) if item.is_file()]
+            if not matches:
+                raise UsageError(f"{argument}={name}: no such file, folder or pattern (looked from {Path.cwd()})")
+        found += [match for match in matches if match not in found]
+    if not found:
+        raise UsageError(f"{argument}={files!r} names no file; give a path, a folder or a pattern")
+    return found
+
+
+def find_layout(root: str) -> dict[str, list[Path]]:
+    """Files of each split in a folder: `train.txt`, `valid.txt`, `test.txt`, or shards such as `train-00000.parquet`.
+
+    Raises:
+        UsageError: the folder, the training files or the validation files are missing.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"data.root={root} is no folder (looked from {Path.cwd()}); {_EXPECTED}")
+    present = sorted(item for item in folder.iterdir() if item.is_file() and item.suffix in FOLDER)
+    by_name = [(item.name.split(".")[0].split("-")[0], item) for item in present]
+    splits = {split: [item for name, item in by_name if name in names] for split, names in LAYOUT.items()}
+    for split in ("train", "validation"):
+        if not splits[split]:
+            seen = ", ".join(item.name for item in sorted(folder.iterdir())[:8]) or "nothing"
+            raise UsageError(f"data.root={root} has no {split} file; there is {seen};\n{_EXPECTED}")
+    return {split: paths for split, paths in splits.items() if paths}
+
+
+_EXPECTED = (
+    "expected train.*, one of validation.* valid.* val.*, and if wanted test.*, or shards such as train-00000.parquet, "
+    f"ending in {' '.join(FOLDER)};\nor name files with data.train_files and data.val_files"
+)

@@ -1,0 +1,194 @@
+"""Language modelling on text: tokenised, packed rows of whatever corpus a subclass finds."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch.utils.data import Dataset
+
+from lcsm.data.base import BatchDataModule, EvaluationBatches, require_integer
+from lcsm.data.corpus import Corpus
+from lcsm.data.packing import EvaluationRows, TokenStore, TrainingBatches, scored_tokens
+from lcsm.data.sampling import Batch, Shard
+from lcsm.data.token_cache import PreparedText, prepare_text
+from lcsm.data.tokenizer import ByteTokenizer, Tokenizer
+from lcsm.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+
+class TextData(BatchDataModule):
+    """Packed rows of tokenised documents; each target is the token after its input.
+
+    A batch has `tokens` and `targets`, int64 [B L]; `bytes`, int64 [B], the bytes of text that the scored targets stand
+    for (an end of a document is scored and counts as none); with `packing=documents` also `segments`, int64 [B L].
+    The text is read and tokenised when first needed; reading `vocab_size` of a trained vocabulary already needs it.
+
+    Args:
+        tokenizer: `bytes` (257 ids) or `bpe` (byte-level, trained on the training text).
+        vocab_size: ids asked of a `bpe` vocabulary, the end of a document included; None = `BPE_SIZE`. `bytes` has 257.
+        packing: `stream` lets rows run over documents, `documents` also numbers the documents in `segments`.
+        val_lengths: validation rows in multiples of `length`, one loader each, over the same text.
+        max_val_tokens: tokens that validation and test score at most, from the start of their text; None = all.
+        cache_dir: where tokenised text is kept; None = $LCSM_CACHE, or lcsm in the user's cache folder.
+        length, batch_size, num_workers, seed: see `BatchDataModule`. Rows of k times the length come in batches of
+            batch_size / k, so that every batch has about as many tokens.
+    Raises:
+        UsageError: a value is out of range; on first use also whatever is wrong with the text.
+    """
+
+    # a common small vocabulary for corpora of a few megabytes
+    BPE_SIZE = 4096
+
+    def __init__(
+        self,
+        *,
+        length: int,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        tokenizer: Literal["bytes", "bpe"],
+        vocab_size: int | None,
+        packing: Literal["stream", "documents"],
+        val_lengths: Sequence[int],
+        max_val_tokens: int | None,
+        cache_dir: str | None,
+    ) -> None:
+        super().__init__(length=length, batch_size=batch_size, num_workers=num_workers, seed=seed)
+        self._asked_size = _vocabulary(tokenizer, vocab_size)
+        if packing not in ("stream", "documents"):
+            raise UsageError(f"data.packing={packing!r} must be stream or documents")
+        if not val_lengths:
+            raise UsageError("data.val_lengths=[] must name at least one multiple of data.length, such as [1]")
+        for multiple in val_lengths:
+            require_integer("data.val_lengths", multiple, 1)
+        if max_val_tokens is not None:
+            require_integer("data.max_val_tokens", max_val_tokens, 1)
+        self._kind = tokenizer
+        self._segments = packing == "documents"
+        self._multiples = sorted(set(val_lengths))
+        self._max_val_tokens = max_val_tokens
+        self._cache_dir = cache_dir
+        self._prepared: PreparedText | None = None
+        self._corpus: Corpus | None = None
+
+    @abstractmethod
+    def load_corpus(self) -> Corpus:
+        """Find the documents."""
+
+    def prepare(self) -> PreparedText:
+        """Read, tokenise and check the text; later calls return the same.
+
+        Raises:
+            UsageError: a file or data set cannot be read, or a split is too short for one row.
+        """
+        if self._prepared is None:
+            self._corpus = self.load_corpus()
+            prepared = prepare_text(self._corpus, self._kind, self._asked_size, self._cache_dir)
+            tokens = prepared.facts["train"]["tokens"]
+            if tokens < self.length + 1:
+                raise UsageError(
+                    f"the training text has {tokens} tokens, fewer than one row and its target need;\n"
+                    f"use more text, or a data.length below {tokens} instead of {self.length}"
+                )
+            self._prepared = prepared
+            # checks the validation text and says which multiples are left out
+            self._fitting("validation", warn=True)
+        return self._prepared
+
+    def prepare_data(self) -> None:
+        self.prepare()
+
+    def setup(self, stage: str) -> None:
+        self.prepare()
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return ByteTokenizer() if self._asked_size is None else self.prepare().tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.vocab_size
+
+    @property
+    def val_names(self) -> list[str]:
+        return [f"{multiple}x" for multiple in self._fitting("validation")]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without an end of the document."""
+        return self.tokenizer.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, ends of documents left out."""
+        return self.tokenizer.decode(ids)
+
+    def tokenizer_state(self) -> dict[str, str]:
+        return self.tokenizer.state()
+
+    def describe(self) -> dict[str, Any]:
+        """Source, hashes, tokenizer, and documents, tokens and bytes of every split."""
+        prepared = self.prepare()
+        assert self._corpus is not None, "prepare() keeps the corpus"
+        facts = {
+            "kind": "text",
+            "source": self._corpus.name,
+            "corpus_sha256": self._corpus.digest,
+            "tokenizer": self._kind,
+            "tokenizer_sha256": prepared.tokenizer.digest(),
+            "vocab_size": prepared.tokenizer.vocab_size,
+            "length": self.length,
+            "packing": "documents" if self._segments else "stream",
+        }
+        return facts | {f"{split}_{name}": n for split, counts in prepared.facts.items() for name, n in counts.items()}
+
+    def training_batches(self, shard: Shard) -> Dataset[Batch]:
+        return TrainingBatches(self._store("train"), self.length, self.batch_size, self.seed, shard, self._segments)
+
+    def evaluation_batches(self, split: str, shard: Shard) -> dict[str, EvaluationBatches]:
+        store = self._store(split)
+        batches: dict[str, EvaluationBatches] = {}
+        for multiple in self._fitting(split):
+            length, rows = multiple * self.length, max(1, self.batch_size // multiple)
+            batches[f"{multiple}x"] = EvaluationRows(store, length, rows, self._max_val_tokens, shard, self._segments)
+        return batches
+
+    def _store(self, split: str) -> TokenStore:
+        prepared = self.prepare()
+        tokenizer = prepared.tokenizer
+        return TokenStore(prepared.folder / f"{split}.npy", tokenizer.end_of_document, tokenizer.byte_lengths())
+
+    def _fitting(self, split: str, warn: bool = False) -> list[int]:
+        """Multiples of the length for which the split has at least one whole row."""
+        facts = self.prepare().facts
+        if split not in facts:
+            raise UsageError(f"this text has no {split} split; it has {', '.join(facts)}")
+        scored = scored_tokens(facts[split]["tokens"], self._max_val_tokens)
+        fitting = [multiple for multiple in self._multiples if multiple * self.length <= scored]
+        least = self._multiples[0] * self.length
+        if not fitting:
+            raise UsageError(
+                f"the {split} text has {scored} tokens to score, but one row of {least} does not fit;\n"
+                "use more text, a larger data.max_val_tokens or data.val_fraction, or a smaller data.length"
+            )
+        if warn and fitting != self._multiples:
+            left_out = [f"{multiple}x" for multiple in self._multiples if multiple not in fitting]
+            log.warning("%s rows at %s left out: the text has %d tokens", split, ", ".join(left_out), scored)
+        return fitting
+
+
+def _vocabulary(tokenizer: str, vocab_size: int | None) -> int | None:
+    """Ids to ask of a trained vocabulary, None for bytes."""
+    if tokenizer == "bytes":
+        if vocab_size not in (None, ByteTokenizer.vocab_size):
+            raise UsageError(
+                f"data.vocab_size={vocab_size}, but data.tokenizer=bytes always has {ByteTokenizer.vocab_size} ids;\n"
+                "leave data.vocab_size=null, or choose data.tokenizer=bpe"
+            )
+        return None
+    if tokenizer != "bpe":
+        raise UsageError(f"data.tokenizer={tokenizer!r} must be bytes or bpe")
+    if vocab_size is None:
+        return TextData.BPE_SIZE
+    require_integer("data.vocab_size", vocab_size, ByteTokenizer.vocab_size)
+    return vocab_size

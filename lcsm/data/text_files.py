@@ -1,0 +1,107 @@
+"""Language modelling on local files."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from lcsm.data.corpus import Corpus, Documents, HoldOut, digest_of, file_digests
+from lcsm.data.files import FileReader, find_files, find_layout
+from lcsm.data.text import TextData
+from lcsm.errors import UsageError
+
+
+class TextFiles(TextData):
+    """Local text, parquet and JSON files.
+
+    Args:
+        root: folder with `train.*`, `valid.*` and, if wanted, `test.*`; None if files are named.
+        train_files, val_files, test_files: paths, folders or patterns, one or a list; None for `val_files` holds out
+            `val_fraction` of the training documents, or the tail of the text if there are few documents.
+        val_fraction: that share, 0 < fraction <= 0.5.
+        text_column, rows, document_separator, encoding: see `lcsm.data.files.FileReader`.
+        others: see `TextData`.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | None,
+        train_files: str | Sequence[str] | None,
+        val_files: str | Sequence[str] | None,
+        test_files: str | Sequence[str] | None,
+        val_fraction: float,
+        text_column: str,
+        rows: Literal["documents", "lines"],
+        document_separator: str | None,
+        encoding: str,
+        length: int,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        tokenizer: Literal["bytes", "bpe"],
+        vocab_size: int | None,
+        packing: Literal["stream", "documents"],
+        val_lengths: Sequence[int],
+        max_val_tokens: int | None,
+        cache_dir: str | None,
+    ) -> None:
+        super().__init__(
+            length=length,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            packing=packing,
+            val_lengths=val_lengths,
+            max_val_tokens=max_val_tokens,
+            cache_dir=cache_dir,
+        )
+        self._reader = FileReader(text_column, rows, document_separator, encoding)
+        self._root = root
+        self._files = {
+            "train": ("data.train_files", train_files),
+            "validation": ("data.val_files", val_files),
+            "test": ("data.test_files", test_files),
+        }
+        self._val_fraction = val_fraction
+        if (root is None) == (train_files is None):
+            raise UsageError(
+                f"data.root={root} and data.train_files={train_files}: give one of them;\n"
+                "data.root=<folder with train.* and valid.*>, or data.train_files=<files> and maybe data.val_files"
+            )
+        if root is not None and (val_files is not None or test_files is not None):
+            raise UsageError(
+                f"data.root={root} already has the other splits; use data.train_files to name files yourself"
+            )
+
+    def load_corpus(self) -> Corpus:
+        paths = self._paths()
+        reader = self._reader
+        splits: dict[str, Documents] = {split: partial(reader.documents, files) for split, files in paths.items()}
+        every_file = [path for files in paths.values() for path in files]
+        options = {
+            "reader": vars(reader),
+            "sizes": {split: len(files) for split, files in paths.items()},
+            # the ending decides how a file is read
+            "endings": [path.suffix for path in every_file],
+            "val_fraction": None if "validation" in splits else self._val_fraction,
+        }
+        if "validation" not in splits:
+            parts = HoldOut(splits["train"], self._val_fraction)
+            splits |= {"train": parts.train, "validation": parts.validation}
+        return Corpus("files", digest_of(options, file_digests(every_file)), splits)
+
+    def _paths(self) -> dict[str, list[Path]]:
+        if self._root is not None:
+            return find_layout(self._root)
+        paths = {}
+        for split, (argument, files) in self._files.items():
+            if files is not None:
+                paths[split] = find_files(argument, files)
+        held_out = {path.resolve() for split in ("validation", "test") for path in paths.get(split, [])}
+        for path in paths["train"]:
+            if path.resolve() in held_out:
+                raise UsageError(f"{path} is one of data.train_files and also a validation or test file; name it once")
+        return paths

@@ -1,0 +1,157 @@
+"""Tokenised corpora on disk: made once for each corpus and tokenizer, then memory-mapped."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import tokenizers
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lcsm.data.corpus import Corpus, Documents
+from lcsm.data.tokenizer import ByteTokenizer, Tokenizer, tokenizer_from_state, train_bpe
+from lcsm.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+# raised whenever the files change their meaning
+FORMAT = 1
+
+Facts = dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class PreparedText:
+    """A tokenised corpus.
+
+    Args:
+        folder: holds `<split>.npy`, `facts.json` and `tokenizer.json`.
+        tokenizer: what made the ids.
+        facts: `documents`, `tokens` (ends of documents included) and `bytes` (of text) of each split.
+    """
+
+    folder: Path
+    tokenizer: Tokenizer
+    facts: Facts
+
+
+def default_cache_folder() -> Path:
+    """$LCSM_CACHE, or lcsm in $XDG_CACHE_HOME, or ~/.cache/lcsm."""
+    if own := os.environ.get("LCSM_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lcsm"
+
+
+def prepare_text(corpus: Corpus, kind: str, vocab_size: int | None, cache_dir: str | None) -> PreparedText:
+    """Find the tokenised corpus in the cache or make it; processes that ask at once wait for the first.
+
+    Args:
+        kind: `bytes` or `bpe`.
+        vocab_size: ids asked of a trained vocabulary; None for bytes.
+        cache_dir: None = `default_cache_folder()`.
+    Raises:
+        UsageError: the cache cannot be written, or the corpus cannot be read.
+    """
+    cache = (Path(cache_dir).expanduser() if cache_dir else default_cache_folder()) / "tokens"
+    made_by = tokenizers.__version__ if kind == "bpe" else None
+    key = hashlib.sha256(json.dumps([FORMAT, corpus.digest, kind, vocab_size, made_by]).encode()).hexdigest()[:24]
+    folder = cache / key
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f"{key}.lock"):
+            if not folder.exists():
+                _make(corpus, kind, vocab_size, folder)
+    except OSError as error:
+        raise UsageError(
+            f"the token cache {cache} cannot be written: {error.strerror or error};\n"
+            "set data.cache_dir, or the environment variable LCSM_CACHE, to a folder with room"
+        ) from error
+    tokenizer = tokenizer_from_state(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
+    return PreparedText(folder, tokenizer, json.loads((folder / "facts.json").read_text(encoding="utf-8")))
+
+
+def _make(corpus: Corpus, kind: str, vocab_size: int | None, folder: Path) -> None:
+    started = time.monotonic()
+    # everything is written beside the final name and renamed at the end, so that a folder is complete or absent
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    # the bar goes where a person may watch it, never into a log file
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        tokenizer = _tokenizer(corpus, kind, vocab_size, progress)
+        facts: Facts = {}
+        for split, documents in corpus.splits.items():
+            counted = Counted(documents, progress, f"tokenising {split}")
+            facts[split] = _write_tokens(partial / f"{split}.npy", tokenizer, counted)
+    (partial / "tokenizer.json").write_text(json.dumps(tokenizer.state()), encoding="utf-8")
+    (partial / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    partial.replace(folder)
+    log.info("tokenised %s in %.1f s: %s", corpus.name, time.monotonic() - started, facts)
+
+
+def _tokenizer(corpus: Corpus, kind: str, vocab_size: int | None, progress: Progress) -> Tokenizer:
+    if vocab_size is None or kind == "bytes":
+        return ByteTokenizer()
+    tokenizer = train_bpe(Counted(corpus.splits["train"], progress, "training bpe"), vocab_size)
+    if tokenizer.vocab_size < vocab_size:
+        log.warning(
+            "data.vocab_size=%d was asked for, but the training text gives %d entries; the model uses %d",
+            vocab_size,
+            tokenizer.vocab_size,
+            tokenizer.vocab_size,
+        )
+    return tokenizer
+
+
+class Counted:
+    """Documents of one pass, counted and shown as they go by."""
+
+    def __init__(self, documents: Documents, progress: Progress, what: str) -> None:
+        self._documents = documents
+        self._progress = progress
+        self._what = what
+        self.documents = 0
+        self.bytes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        task = self._progress.add_task(self._what, total=None)
+        for document in self._documents():
+            self.documents += 1
+            size = len(document.encode("utf-8"))
+            self.bytes += size
+            self._progress.advance(task, size)
+            yield document
+        self._progress.remove_task(task)
+
+
+def _write_tokens(path: Path, tokenizer: Tokenizer, documents: Counted) -> dict[str, int]:
+    """Write ids as they come, then the number of them into the header, which has room for any."""
+    kind = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+    tokens = 0
+    with path.open("wb") as file:
+        _write_header(file, kind, 0)
+        header = file.tell()
+        for ids in tokenizer.encode_documents(documents):
+            ids.astype(kind).tofile(file)
+            tokens += len(ids)
+        file.seek(0)
+        _write_header(file, kind, tokens)
+        assert file.tell() == header, "the header of a .npy file must not depend on the number of ids"
+    return {"documents": documents.documents, "tokens": tokens, "bytes": documents.bytes}
+
+
+def _write_header(file: BinaryIO, kind: np.dtype, tokens: int) -> None:
+    description = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (tokens,)}
+    np.lib.format.write_array_header_1_0(file, description)

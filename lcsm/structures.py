@@ -18,6 +18,10 @@ from lcsm.shapes import Factor, Inputs, Memory, RealFactor, Segments, Tensor
 
 # exp(-80) is below every float32 rounding error that the memory can show, and finite where -inf would give NaN.
 LOG_DECAY_FLOOR = -80.0
+CANNOT_ADVANCE = (
+    "this oscillation has modes that may grow, so that its memory cannot be carried from step to step: "
+    "set oscillation.real=exp, which keeps them from growing"
+)
 
 
 @dataclass(frozen=True)
@@ -109,12 +113,16 @@ class Diagonal(Structure):
 
     def log(self, start: int, stop: int) -> RealFactor:
         """Log-decays of steps start..stop, floored at -80: the only way in which algorithms see them."""
+        return self.unfloored(start, stop).clamp_min(LOG_DECAY_FLOOR)
+
+    def unfloored(self, start: int, stop: int) -> RealFactor:
+        """Log-decays of steps start..stop as they are; unbounded weights can show what lies below the floor."""
         value = rows(self.log_decay, start, stop)
         if self.step is not None:
             value = value * rows(self.step, start, stop)
         if self.columns is not None:
             value = value + rows(self.columns, start, stop)
-        return value.clamp_min(LOG_DECAY_FLOOR)
+        return value
 
     def angle(self, start: int, stop: int) -> RealFactor | None:
         """Phases of steps start..stop in radians, None where the memory is real."""
@@ -154,6 +162,23 @@ class LowRank(Diagonal):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Delta(LowRank):
+    """A low-rank term of rank one that is taken away: decay * memory - strength left (right^T memory).
+
+    Where `left` is the very expand that is written (the same tensor), algorithms write and erase in one product.
+
+    Args:
+        strength: how much of what is found along `right` is erased, [B L H 1 1].
+    """
+
+    strength: RealFactor
+
+    def advance(self, memory: Memory, t: int, pairs: bool = False) -> Memory:
+        erased = at(self.strength, t) * (at(self.right, t).to(memory.dtype).mT @ memory)
+        return Diagonal.advance(self, memory, t) - at(self.left, t).to(memory.dtype) @ erased
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trapezoid(LowRank):
     """A low-rank system of conjugate pairs discretised by the trapezoidal rule, whose gain mixes rows.
 
@@ -173,19 +198,19 @@ class Trapezoid(LowRank):
 
 @dataclass(frozen=True, kw_only=True)
 class Growing(Diagonal):
-    """A diagonal whose decays may exceed one: only the kernel of a whole sequence can be formed, never a recurrence.
+    """A diagonal whose decays may exceed one: only a kernel of a fixed span can be formed, never a recurrence.
+
+        kernel[l] = shrink^T (gain exp((log_decay + i phase) (l - lag)) expand) for l < span, 0 beyond
+        lag = span - 1 where a mode grows, 0 where it decays
 
     Args:
-        offset: added to the logarithm of every lag's weight, so that the largest one is at most 0.
+        span: number of lags, [1 1 1 1 1].
     """
 
-    offset: RealFactor
+    span: RealFactor
 
     def advance(self, memory: Memory, t: int, pairs: bool = False) -> Memory:
-        raise UsageError(
-            "this oscillation has modes that may grow, so that its memory cannot be advanced step by step: "
-            "set oscillation.real=exp, which keeps them from growing"
-        )
+        raise UsageError(CANNOT_ADVANCE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,10 +99,10 @@ class Problem:
                 f"shrink reads the whole memory, which needs value_dim=1, but mixer.value_dim={self.value_dim}:\n"
                 "set mixer.value_dim=1 with input=ones, or use shrink=data_driven"
             )
-        if self.denominator and any(varies(axes, "P") for axes in (self.decay, self.expand, self.shrink)):
+        if self.denominator and any(varies(axes, "P") for axes in (self.decay, self.gain, self.expand, self.shrink)):
             found.append(
-                f"normaliser=denominator needs decay, expand and shrink that are constant along P, but they vary as "
-                f"decay={self.decay!r}, expand={self.expand!r}, shrink={self.shrink!r}:\n"
+                f"normaliser=denominator needs decay, gain, expand and shrink that are constant along P, but they vary "
+                f"as decay={self.decay!r}, gain={self.gain!r}, expand={self.expand!r}, shrink={self.shrink!r}:\n"
                 "use normaliser=layer_norm, or stages that vary along N only"
             )
         if self.denominator and self.reads == "memory":
@@ -125,6 +125,12 @@ class Problem:
                 f"a {self.kind} oscillation mixes the rows of the memory and needs expand and shrink that are constant "
                 f"along P, but expand={self.expand!r}, shrink={self.shrink!r}:\n"
                 "use data_driven or learned for both, or keep them with oscillation=diag"
+            )
+        if self.growing and not (self.constant and self.reads == "vector"):
+            found.append(
+                "an oscillation whose modes may grow is served by its kernel only, which needs a constant expand and "
+                f"shrink, but expand={self.expand!r}, shrink={self.shrink!r}, read as a {self.reads}:\n"
+                "use expand=hand_crafted with shrink=learned_complex, or set oscillation.real=exp"
             )
         if self.stabilised and varies(self.decay, "NP"):
             found.append(

@@ -35,6 +35,11 @@ def gelu_tanh(value: Tensor) -> Tensor:
     return F.gelu(value, approximate="tanh")
 
 
+def linear_sigmoid(value: Tensor) -> Tensor:
+    """x + 1/2 above zero, sigmoid below: positive, with slopes of at most one (minGRU, 2410.01201)."""
+    return torch.where(value >= 0, value + 0.5, torch.sigmoid(value))
+
+
 # The first eight are those of the EOS paper, in the order of the release's t_type 0 to 7.
 ELEMENTWISE: dict[str, Activation] = {
     "identity": identity,
@@ -49,6 +54,7 @@ ELEMENTWISE: dict[str, Activation] = {
     "tanh": torch.tanh,
     "gelu": F.gelu,
     "gelu_tanh": gelu_tanh,
+    "linear_sigmoid": linear_sigmoid,
 }
 
 # For factors [... N P] only: softmax mixes the rows.

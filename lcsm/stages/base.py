@@ -4,8 +4,8 @@ A step is `forward` at L = 1. A stage that needs memory of its own (a convolutio
 in `past`: None at the start of a sequence, otherwise what its last call returned.
 
 A stage is its class and its YAML. Constructor arguments named `input_dim` (width of what it reads), `d_model`,
-`num_heads`, `state_dim`, `value_dim`, `layer` and `num_layers` are given by the builder; every other one is a key of
-the YAML and has no default in Python.
+`num_heads`, `state_dim`, `value_dim`, `layer`, `num_layers` and `common` (modules that several layers use, by a key)
+are given by the builder; every other one is a key of the YAML and has no default in Python.
 """
 
 from typing import Any
@@ -24,9 +24,11 @@ class Stage(nn.Module):
 
     Attributes:
         varies: the axes along which the value varies, as `ops.problem.Problem` explains; checked by the tests.
+        hands_on: leaves values for later layers in `context.shared`, which lives as long as one call of the model.
     """
 
     varies: str = ""
+    hands_on: bool = False
 
     def past_numbers(self) -> int:
         """Real numbers that this stage keeps in `past` for one sequence."""
@@ -50,7 +52,13 @@ class Source(Stage):
 
 
 class Input(Stage):
-    """What is written: inputs [B L H P]."""
+    """What is written: inputs [B L H P].
+
+    Attributes:
+        substeps: writes per token, one row each; the first axis after B is then L * substeps long.
+    """
+
+    substeps: int = 1
 
     def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Inputs, Any]:
         """The values that expand_t writes into the memory."""
@@ -58,7 +66,15 @@ class Input(Stage):
 
 
 class Expand(Stage):
-    """Along which direction the input is written: expand [B L H N P], any axis of size 1 where it is constant."""
+    """Along which direction the input is written: expand [B L H N P], any axis of size 1 where it is constant.
+
+    Attributes:
+        substeps: as for `Input`.
+        complex_values: whether the direction is complex, which needs an oscillation with a phase.
+    """
+
+    substeps: int = 1
+    complex_values: bool = False
 
     def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         """The direction of the write."""
@@ -75,6 +91,7 @@ class Oscillation(Stage):
         substeps: writes per token.
         log_scale_start: start of the running maximum where the structure has a log_gain, else None.
         growing: decays may exceed 1.
+        remembers: its values depend on earlier tokens through `past`, so that no second direction can use them.
     """
 
     kind: str = "diagonal"
@@ -85,6 +102,7 @@ class Oscillation(Stage):
     substeps: int = 1
     log_scale_start: float | None = None
     growing: bool = False
+    remembers: bool = False
 
     def forward(
         self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
@@ -102,6 +120,8 @@ class Shrink(Stage):
         output_dim: width of what leaves each head where it is not value_dim.
         complex_memory: whether `read` needs a complex memory; None where it takes any.
         pairs: whether `read` doubles what it reads for conjugate pairs; None where the algorithm does.
+        present_last: adds what `present` gives after the normaliser, not before it.
+        follows: whether forward also receives the oscillation's structure, after x.
     """
 
     reads: str = "vector"
@@ -109,18 +129,35 @@ class Shrink(Stage):
     output_dim: int | None = None
     complex_memory: bool | None = None
     pairs: bool | None = None
+    present_last: bool = False
+    follows: bool = False
 
     def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         """The direction of the read."""
         raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
 
+    def aim(self, shrink: Factor, direction: Factor) -> Factor:
+        """The direction of the read from the value of this stage and the direction of the current write."""
+        return shrink
+
     def read(self, outputs: Tensor) -> Tensor:
         """What leaves the mixer from what the algorithm returned."""
         return outputs
 
+    def present(self, written: Inputs, direction: Factor, shrink: Factor) -> Tensor | None:
+        """What the current token adds to the outputs besides what the memory gives, [B L H P]; None for nothing.
+
+        Args:
+            written, direction: what the current step writes, as inputs [B L H P] and expand.
+            shrink: the value of this stage.
+        """
+        return None
+
 
 class Normaliser(nn.Module):
-    """Keeps the outputs in range.
+    """Keeps the outputs in range: forward(outputs, log_scale) -> outputs.
+
+    log_scale, [B L #H 1], is the logarithm of what the outputs are still to be multiplied by; None for nothing.
 
     Attributes:
         denominator: whether the memory gets one more column that sums the weights.

@@ -53,8 +53,8 @@ class LearnedComplexVector(Stage):
     """A trained complex direction per head, the same at every step, kept as pairs of real numbers.
 
     Args:
-        init: ones, legs or fourier (input vector of that HiPPO system), normal (variance 1/2 in each part) or wide_normal
-            (variance 1 in each part).
+        init: ones, legs or fourier (input vector of that HiPPO system), normal (variance 1/2 in each part) or
+            wide_normal (variance 1 in each part).
     Returns:
         The direction, [1 1 H N 1].
     """
@@ -78,6 +78,7 @@ class LearnedComplexVector(Stage):
 class LearnedComplexExpand(LearnedComplexVector, Expand):
     """B of S4 and S4D, [1 1 H N 1]."""
 
+    complex_values = True
     group = "expand"
     rate_group = "oscillation"
 

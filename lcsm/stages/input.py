@@ -10,27 +10,41 @@ from lcsm.shapes import Inputs, Stream, Tensor
 from lcsm.stages.activation import ELEMENTWISE
 from lcsm.stages.base import Input
 from lcsm.stages.settings import choose
+from lcsm.stages.short_convolution import ShortConvolution
 from lcsm.structures import Context
 
 
 class Projection(Input):
-    """A linear projection, [B L H P].
+    """A linear projection, activation(convolution(W x_t + b)), [B L H P].
 
     Args:
         activation: applied to the projection, an elementwise one of `activation.ELEMENTWISE`.
-    Source: EOS; the release has no activation here (identity).
+        bias: whether the projection has one.
+        kernel_size: taps of a short convolution of the projection, before the activation; null for none.
+    Source: EOS; the release has no activation here (identity). The convolution is that of Mamba-2 (2405.21060).
     """
 
     varies = "LHP"
 
-    def __init__(self, input_dim: int, num_heads: int, value_dim: int, activation: str) -> None:
+    def __init__(
+        self, input_dim: int, num_heads: int, value_dim: int, activation: str, bias: bool, kernel_size: int | None
+    ) -> None:
         super().__init__()
         self.sizes = (num_heads, value_dim)
         self.activation = choose("input.activation", activation, ELEMENTWISE)
-        self.projection = nn.Linear(input_dim, num_heads * value_dim, bias=False)
+        self.projection = nn.Linear(input_dim, num_heads * value_dim, bias=bias)
+        self.convolution: ShortConvolution | None = None
+        if kernel_size is not None:
+            self.convolution = ShortConvolution(num_heads * value_dim, kernel_size, "identity")
 
     def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Inputs, Any]:
-        return self.activation(self.projection(x)).unflatten(-1, self.sizes), past
+        value = self.projection(x)
+        if self.convolution is not None:
+            value, past = self.convolution(value, past, context)
+        return self.activation(value).unflatten(-1, self.sizes), past
+
+    def past_numbers(self) -> int:
+        return 0 if self.convolution is None else self.convolution.past_numbers()
 
 
 class PerChannel(Input):

@@ -24,7 +24,7 @@ TRUNCATED_STD = 0.87962566103423978
 Draw = Callable[[tuple[int, int, int]], Complex[Tensor, "H ..."]]
 
 
-def truncated(shape: tuple[int, ...]) -> Float[Tensor, "..."]:
+def truncated(shape: tuple[int, ...]) -> Tensor:
     """Standard normal numbers truncated at 2."""
     return trunc_normal_(torch.empty(shape, dtype=torch.float64, device="cpu"))
 
@@ -73,7 +73,7 @@ def eigenvectors(basis: str, modes: int, blocks: int, pairs: bool) -> Complex[Te
         "hippo": lambda: hippo.block_modes(size, blocks, pairs)[1],
         "released": lambda: hippo.released_ldnn_modes(size, pairs)[1],
     }
-    return choose("basis", basis, options)()
+    return choose("expand.basis and shrink.basis", basis, options)()
 
 
 def share(d_model: int, num_heads: int, group: str) -> int:
@@ -122,6 +122,7 @@ class ModeInput(Expand):
     ) -> None:
         super().__init__()
         self.complex_weights, self.num_heads = complex_weights, num_heads
+        self.complex_values = complex_weights
         channels = share(input_dim, num_heads, "expand")
         vectors = eigenvectors(basis, state_dim, blocks, pairs)
         draw = choose("expand.init", init, INPUT_DRAWS)

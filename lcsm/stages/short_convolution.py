@@ -26,16 +26,17 @@ class ShortConvolution(nn.Module):
         channels: number of channels, D.
         kernel_size: number of taps, > 0.
         activation: an elementwise one of `activation.ELEMENTWISE`.
+        bias: whether every channel adds one.
     Source: Mamba (2312.00752), where it has 4 taps, a bias and SiLU.
     """
 
-    def __init__(self, channels: int, kernel_size: int, activation: str) -> None:
+    def __init__(self, channels: int, kernel_size: int, activation: str, bias: bool = True) -> None:
         super().__init__()
         self.kernel_size = int(positive("kernel_size", kernel_size))
         self.activation = choose("activation", activation, ELEMENTWISE)
         bound = self.kernel_size**-0.5
         self.weight = mark(nn.Parameter(torch.empty(self.kernel_size, channels).uniform_(-bound, bound)))
-        self.bias = mark(nn.Parameter(torch.empty(channels).uniform_(-bound, bound)))
+        self.bias = mark(nn.Parameter(torch.empty(channels).uniform_(-bound, bound))) if bias else None
 
     def forward(self, x: Stream, past: Tail | None = None, context: Context | None = None) -> tuple[Stream, Tail]:
         """Convolve x [B L D]; `past` is what the last call returned, None at the start."""
@@ -52,12 +53,18 @@ class ShortConvolution(nn.Module):
             mixed = mixed.transpose(1, 2)
         return self.activation(mixed), (known[:, length:], None if ids is None else ids[:, length:])
 
+    def past_numbers(self) -> int:
+        """Real numbers that one sequence carries from call to call."""
+        return self.weight[1:].numel()
+
     def _within_documents(self, known: Float[Tensor, "B T D"], ids: Int[Tensor, "B T"], length: int) -> Stream:
         """The convolution of the last `length` steps, with taps in other documents masked."""
         reach = self.kernel_size - 1
         # ids may come back later in the row: the running count of changes does not
         document = starts(ids).cumsum(1)[..., None]
-        mixed = self.bias + self.weight[0] * known[:, reach:]
+        mixed = self.weight[0] * known[:, reach:]
+        if self.bias is not None:
+            mixed = mixed + self.bias
         for lag in range(1, self.kernel_size):
             window = slice(reach - lag, reach - lag + length)
             same = document[:, window] == document[:, reach:]

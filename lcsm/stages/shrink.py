@@ -9,7 +9,7 @@ from lcsm.errors import UsageError
 from lcsm.shapes import Factor, Float, Num, Stream, Tensor
 from lcsm.stages.base import Shrink
 from lcsm.stages.vector import DataDrivenVector, HandCraftedVector, LearnedVector
-from lcsm.structures import Context
+from lcsm.structures import Context, widen
 
 
 class HandCrafted(HandCraftedVector, Shrink):
@@ -69,4 +69,30 @@ class MemoryProjection(Shrink):
         """Project the memory of every step and head, [B L H N], to [B L H Q] with Q = output_dim."""
         if self.complex_memory:
             outputs = torch.cat([outputs.real, outputs.imag], -1)
-        return torch.einsum("blhn,hqn->blhq", outputs, self.weight)
+        return torch.einsum("blhn,hqn->blhq", outputs, widen(self.weight))
+
+
+class MemoryParts(Shrink):
+    """Real and imaginary parts of the whole memory of a head, with nothing to learn.
+
+    Returns:
+        forward: [1 1 1 1 1], as nothing is read by a vector. read: from the memory [B L H N] to [B L H 2N], the real
+            parts first.
+    Source: HGRN (2311.04823), where every channel is a head with one row.
+    """
+
+    reads = "memory"
+    complex_memory = True
+    one: Tensor
+
+    def __init__(self, state_dim: int) -> None:
+        super().__init__()
+        self.output_dim = 2 * state_dim
+        self.register_buffer("one", torch.ones(1, 1, 1, 1, 1), persistent=False)
+
+    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+        return self.one, past
+
+    def read(self, outputs: Num[Tensor, "B L H N"]) -> Float[Tensor, "B L H Q"]:
+        """The parts of the memory of every step and head, [B L H 2N]."""
+        return torch.cat([outputs.real, outputs.imag], -1)

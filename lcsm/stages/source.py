@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import nn
+
 from lcsm.shapes import Float, Stream, Tensor
 from lcsm.stages.base import READERS, Source
 from lcsm.stages.short_convolution import ShortConvolution
@@ -45,4 +47,33 @@ class Convolved(Source):
         return {reader: mixed if reader in STAGES else x for reader in READERS}, past
 
     def past_numbers(self) -> int:
-        return self.convolution.weight[1:].numel()
+        return self.convolution.past_numbers()
+
+
+class Projected(Source):
+    """Input, expand, oscillation and shrink see a projection after one short convolution; gate and skip see the input.
+
+        activation(convolution(W x_t + b))
+
+    Args:
+        width: channels of the projection, > 0.
+        bias: whether the projection has one.
+        kernel_size: number of taps of the convolution.
+        activation: applied after the convolution, an elementwise one of `activation.ELEMENTWISE`.
+    Source: Mamba (2312.00752); Griffin (2402.19427), with bias and without activation.
+    """
+
+    def __init__(self, d_model: int, width: int, bias: bool, kernel_size: int, activation: str) -> None:
+        super().__init__()
+        self.widths = {reader: width if reader in STAGES else d_model for reader in READERS}
+        self.projection = nn.Linear(d_model, width, bias=bias)
+        self.convolution = ShortConvolution(width, kernel_size, activation)
+
+    def forward(
+        self, x: Stream, past: Any = None, context: Context | None = None
+    ) -> tuple[dict[str, Float[Tensor, "B L W"]], Any]:
+        mixed, past = self.convolution(self.projection(x), past, context)
+        return {reader: mixed if reader in STAGES else x for reader in READERS}, past
+
+    def past_numbers(self) -> int:
+        return self.convolution.past_numbers()

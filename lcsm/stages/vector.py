@@ -5,11 +5,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from lcsm.errors import UsageError
 from lcsm.parameters import mark
 from lcsm.shapes import Factor, Stream, Tensor
 from lcsm.stages.activation import ACTIVATIONS
 from lcsm.stages.base import Stage
 from lcsm.stages.settings import choose
+from lcsm.stages.short_convolution import ShortConvolution
 from lcsm.structures import Context
 
 
@@ -96,21 +98,57 @@ class LearnedVector(Stage):
 class DataDrivenVector(Stage):
     """A direction that is a linear projection of what the stage sees at each step.
 
+        scale * activation(convolution(W x_t + b))
+
     Args:
         activation: applied to the projection, one of `activation.ACTIVATIONS`.
+        bias: whether the projection has one.
+        kernel_size: taps of a short convolution of the projection, before the activation; null for none.
+        num_groups: the heads of a group share one direction; null gives every head its own.
+        scaled: multiply by state_dim^-0.5, as softmax attention does with its queries.
     Returns:
-        The direction, [B L H N 1].
-    Source: EOS, e_type = 1 and s_type = 1 of the release.
+        The direction, [B L H N 1]; [B L 1 N 1] for a single group.
+    Raises:
+        UsageError: num_groups does not divide num_heads.
+    Source: EOS, e_type = 1 and s_type = 1 of the release; groups and the convolution as in Mamba-2 (2405.21060).
     """
 
     group: str
-    varies = "LHN"
 
-    def __init__(self, input_dim: int, num_heads: int, state_dim: int, activation: str) -> None:
+    def __init__(
+        self,
+        input_dim: int,
+        num_heads: int,
+        state_dim: int,
+        activation: str,
+        bias: bool,
+        kernel_size: int | None,
+        num_groups: int | None,
+        scaled: bool,
+    ) -> None:
         super().__init__()
-        self.sizes = (num_heads, state_dim, 1)
+        groups = num_heads if num_groups is None else num_groups
+        if groups < 1 or num_heads % groups:
+            raise UsageError(
+                f"{self.group}.num_groups={num_groups} must divide mixer.num_heads={num_heads}: "
+                "choose a divisor, or null for a direction per head"
+            )
+        self.varies = "LHN" if groups > 1 or num_heads == 1 else "LN"
+        self.sizes = (groups, state_dim, 1)
+        self.repeats = num_heads // groups if groups > 1 else 1
+        self.scale = state_dim**-0.5 if scaled else 1.0
         self.activation = choose(f"{self.group}.activation", activation, ACTIVATIONS)
-        self.projection = nn.Linear(input_dim, num_heads * state_dim, bias=False)
+        self.projection = nn.Linear(input_dim, groups * state_dim, bias=bias)
+        self.convolution: ShortConvolution | None = None
+        if kernel_size is not None:
+            self.convolution = ShortConvolution(groups * state_dim, kernel_size, "identity")
 
     def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
-        return self.activation(self.projection(x).unflatten(-1, self.sizes)), past
+        value = self.projection(x)
+        if self.convolution is not None:
+            value, past = self.convolution(value, past, context)
+        direction = self.scale * self.activation(value.unflatten(-1, self.sizes))
+        return direction.repeat_interleave(self.repeats, 2) if self.repeats > 1 else direction, past
+
+    def past_numbers(self) -> int:
+        return 0 if self.convolution is None else self.convolution.past_numbers()

@@ -25,6 +25,7 @@ FORMULAS = {
     "exp": math.exp,
     "tanh": math.tanh,
     "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+    "linear_sigmoid": lambda x: x + 0.5 if x >= 0 else 1 / (1 + math.exp(-x)),
     "gelu_tanh": lambda x: x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
 }
 

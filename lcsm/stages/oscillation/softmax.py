@@ -1,5 +1,7 @@
 """Decays that make the memory a running softmax over time."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from lcsm.shapes import Factor, Float, Int, Resets, Stream, Tensor
 from lcsm.stages.base import Oscillation
 from lcsm.stages.segments import segments_of, starts
+from lcsm.stages.settings import choose
 from lcsm.structures import Context, Diagonal, widen
 
 # Logarithm of the sum of no weights: finite, and nothing beside any logit.
@@ -17,7 +20,7 @@ Running = tuple[Float[Tensor, "B H N"], Int[Tensor, " B"] | None]
 
 
 def log_sums_before(
-    logits: Float[Tensor, "B L H N"], carried: Float[Tensor, "B H N"], fresh: Resets | None
+    logits: Float[Tensor, "B L H N"], carried: Float[Tensor, "B H N"], fresh: Resets | None, log_start: float
 ) -> tuple[Float[Tensor, "B L H N"], Float[Tensor, "B H N"]]:
     """The log-sum-exp of the logits before each step, restarting where a document begins.
 
@@ -25,6 +28,7 @@ def log_sums_before(
         logits: [B L H N].
         carried: log-sum-exp of what came before, [B H N].
         fresh: True where a token begins a document, [B L]; None for one document.
+        log_start: log-sum-exp at the start of a document.
     Returns:
         The log-sum-exp before each step, [B L H N], and after the last one, [B H N].
     """
@@ -35,7 +39,7 @@ def log_sums_before(
     before = []
     for start, piece in zip(borders, logits.split(lengths, 1), strict=True):
         if fresh is not None:
-            carried = carried.masked_fill(fresh[:, start, None, None], LOG_ZERO)
+            carried = carried.masked_fill(fresh[:, start, None, None], log_start)
         sums = torch.logaddexp(carried[:, None], piece.logcumsumexp(1))
         before.append(torch.cat([carried[:, None], sums[:, :-1]], 1))
         carried = sums[:, -1]
@@ -51,17 +55,22 @@ class CumulativeSoftmax(Oscillation):
     Decay and gain are sigmoids of z_{t-1} - k_t, which keeps both exact near 0 and 1. The log-sum-exp z is kept in
     `past` and restarts at a new document.
 
+    Args:
+        start: what the weights sum to before the first token: zero, so that its gain is 1; or one, an empty token of
+            weight one whose value is zero.
     Returns:
-        Diagonal with log-decays and gain, [B L H N 1]; the first step of a document has decay 0 and gain 1.
+        Diagonal with log-decays and gain, [B L H N 1].
     Source: EOS, o_type = 12 (LightNet, 2405.21022). The release clamps the modulus of k at 10, starts z at -1e5 and
-        reads an undefined name; here nothing is clamped.
+        reads an undefined name; here nothing is clamped. A later release of its authors starts at one.
     """
 
     decay = "LHN"
     gain = "LHN"
+    remembers = True
 
-    def __init__(self, input_dim: int, num_heads: int, state_dim: int) -> None:
+    def __init__(self, input_dim: int, num_heads: int, state_dim: int, start: Literal["zero", "one"]) -> None:
         super().__init__()
+        self.log_start = choose("oscillation.start", start, {"zero": LOG_ZERO, "one": 0.0})
         self.sizes = (num_heads, state_dim)
         self.projection = nn.Linear(input_dim, num_heads * state_dim, bias=False)
 
@@ -69,9 +78,10 @@ class CumulativeSoftmax(Oscillation):
         self, x: Stream, expand: Factor, past: Running | None = None, context: Context | None = None
     ) -> tuple[Diagonal, Running]:
         logits = widen(self.projection(x)).unflatten(-1, self.sizes)
-        carried, last = past if past is not None else (torch.full_like(logits[:, 0], LOG_ZERO), None)
+        carried, last = past if past is not None else (torch.full_like(logits[:, 0], self.log_start), None)
         ids = segments_of(context, last, x.shape[1])
-        before, carried = log_sums_before(logits, carried, None if ids is None else starts(ids, last))
+        fresh = None if ids is None else starts(ids, last)
+        before, carried = log_sums_before(logits, carried, fresh, self.log_start)
         margin = (before - logits)[..., None]
         structure = Diagonal(log_decay=F.logsigmoid(margin), gain=torch.sigmoid(-margin))
         return structure, (carried, None if ids is None else ids[:, -1])

@@ -36,7 +36,7 @@ class DataDrivenStep(Oscillation):
         step_t = softplus(U_2 U_1 x_t + bias),   rate = -exp(a),   a[n, p] = log(n + 1) at first
 
     Args:
-        rank: number of rows of U_1, > 0.
+        rank: number of rows of U_1, > 0; null for d_model / 16, rounded up.
         step_range: smallest and largest step size at first, log-uniform between; null leaves the bias out.
     Returns:
         Diagonal with rates [1 1 H N P], step [B L H 1 P] and gain [B L H 1 P].
@@ -50,14 +50,16 @@ class DataDrivenStep(Oscillation):
     def __init__(
         self,
         input_dim: int,
+        d_model: int,
         num_heads: int,
         state_dim: int,
         value_dim: int,
-        rank: int,
+        rank: int | None,
         step_range: list[float] | None,
     ) -> None:
         super().__init__()
         self.sizes = (num_heads, 1, value_dim)
+        rank = math.ceil(d_model / 16) if rank is None else rank
         rates = torch.arange(1.0, state_dim + 1).log()[:, None].repeat(num_heads, 1, value_dim)
         self.log_rate = mark(nn.Parameter(rates), group="oscillation")
         self.reduce = nn.Linear(input_dim, rank, bias=False)

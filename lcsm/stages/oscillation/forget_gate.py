@@ -1,0 +1,118 @@
+"""Data-driven decays with everything that gated linear attention and gated linear recurrences add to them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lcsm.errors import UsageError
+from lcsm.parameters import mark
+from lcsm.shapes import Factor, RealFactor, Stream, Tensor
+from lcsm.stages.base import Oscillation
+from lcsm.stages.low_rank import linear
+from lcsm.stages.oscillation.lower_bounds import LowerBounds, bounded_log_sigmoid
+from lcsm.stages.oscillation.rotation import angles
+from lcsm.stages.settings import choose, positive
+from lcsm.structures import Context, Diagonal, widen
+
+AXES = {"scalar": "LH", "rows": "LHN"}
+
+
+class ForgetGate(Oscillation):
+    """Decay the memory by a gate: (bound + (1 - bound) sigmoid(W x_t + b))^(1 / tau).
+
+    Args:
+        axes: scalar (one decay per head) or rows (one per row of the memory).
+        tau: temperature; larger forgets more slowly. Dimensionless, > 0.
+        rank: rank of W; null for a full matrix.
+        bias: whether there is a b.
+        lower_bound: a number in [0, 1); "layer" for layer / num_layers; "learned" for bounds that all layers share.
+        complement: whether what is written is scaled by 1 - decay.
+        phase: none; learned (an angle per head or row, the same at every step); data (angles W' x_t).
+        phase_base: learned angles start at base^(-2 j / count), j = 0 .. count - 1, > 0.
+    Returns:
+        Diagonal with log-decays [B L H 1 1] or [B L H N 1], and phases and gain along the same axes.
+    Raises:
+        UsageError: the lower bound is neither a number in [0, 1) nor a name.
+    Source: GLA (2312.06635) rows, tau 16, rank 16, bias; HGRN (2311.04823) scalar, complement, lower bound, with a
+        channel per head; HGRN2 (2404.07904), MetaLA (2411.10741) rows, complement; minGRU (2410.01201) scalar,
+        complement; GateLoop (2311.01927) rows, data phase.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        num_heads: int,
+        state_dim: int,
+        layer: int,
+        num_layers: int,
+        common: dict[tuple[Any, ...], nn.Module],
+        axes: Literal["scalar", "rows"],
+        tau: float,
+        rank: int | None,
+        bias: bool,
+        lower_bound: float | Literal["layer", "learned"],
+        complement: bool,
+        phase: Literal["none", "learned", "data"],
+        phase_base: float,
+    ) -> None:
+        super().__init__()
+        self.tau = positive("oscillation.tau", tau)
+        self.decay = choose("oscillation.axes", axes, AXES)
+        self.gain = self.decay if complement else None
+        rows = state_dim if axes == "rows" else 1
+        self.sizes = (num_heads, rows, 1)
+        self.projection = linear(input_dim, num_heads * rows, rank, bias)
+        self.layer, self.bounds = layer, None
+        if lower_bound == "learned":
+            key = ("lower bounds", num_layers, *self.sizes)
+            self.bounds = common.setdefault(key, LowerBounds(num_layers, self.sizes))
+        self.fixed_bound = 0.0 if lower_bound == "learned" else fixed_bound(lower_bound, layer, num_layers)
+        shape = choose("oscillation.phase", phase, {"none": None, "learned": "H", "data": self.decay})
+        self.phase = self.decay.removeprefix("L") if phase == "learned" else shape
+        self.angles, self.turn = None, None
+        if phase == "learned":
+            start = angles(num_heads, rows, positive("oscillation.phase_base", phase_base))
+            self.angles = mark(nn.Parameter(start), group="oscillation")
+        elif phase == "data":
+            self.turn = nn.Linear(input_dim, num_heads * rows, bias=False)
+
+    def log_decay(self, logits: RealFactor) -> RealFactor:
+        """Log-decays of gate logits [B L H N 1]."""
+        if self.bounds is not None:
+            return bounded_log_sigmoid(logits, widen(self.bounds(self.layer))) / self.tau
+        if self.fixed_bound == 0:
+            return F.logsigmoid(logits) / self.tau
+        return bounded_log_sigmoid(logits, logits.new_tensor(self.fixed_bound)) / self.tau
+
+    def angle(self, x: Stream) -> RealFactor | None:
+        """Angles in radians per step, None where the memory does not turn."""
+        if self.angles is not None:
+            return widen(self.angles)[None, None, ..., None]
+        if self.turn is None:
+            return None
+        # angles add up over the sequence, and with them the rounding of a half-precision projection
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(widen(x), widen(self.turn.weight)).unflatten(-1, self.sizes)
+
+    def forward(
+        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+    ) -> tuple[Diagonal, Any]:
+        log_decay = self.log_decay(widen(self.projection(x)).unflatten(-1, self.sizes))
+        gain: Tensor | None = None if self.gain is None else -torch.expm1(log_decay)
+        return Diagonal(log_decay=log_decay, phase=self.angle(x), gain=gain), past
+
+
+def fixed_bound(lower_bound: float | str, layer: int, num_layers: int) -> float:
+    """The bound of a layer whose bounds are not learned."""
+    if lower_bound == "layer":
+        return layer / num_layers
+    if not isinstance(lower_bound, int | float) or not 0 <= lower_bound < 1:
+        raise UsageError(
+            f"oscillation.lower_bound={lower_bound!r} must be a number in [0, 1), layer or learned: "
+            "use learned, as HGRN"
+        )
+    return float(lower_bound)

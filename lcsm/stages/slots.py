@@ -1,0 +1,80 @@
+"""The read-out of gated slot attention: a softmax over slots, whose keys are a memory of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from lcsm.errors import UsageError
+from lcsm.ops.dispatch import choose as choose_algorithm
+from lcsm.ops.problem import Problem
+from lcsm.ops.reference import reference
+from lcsm.shapes import Factor, Int, Memory, Stream, Tensor
+from lcsm.stages.activation import ACTIVATIONS
+from lcsm.stages.base import Shrink
+from lcsm.stages.segments import segments_of, starts
+from lcsm.stages.settings import choose
+from lcsm.structures import Context, Diagonal, Structure, widen
+
+# The memory of keys [B H K N] and the document id of the last token [B], None where no call had ids.
+Keys = tuple[Memory, Int[Tensor, " B"] | None]
+
+
+class SlotShrink(Shrink):
+    """Which slots, the rows of the memory, a query reads: a softmax over the keys that were written into the slots.
+
+        keys_t = keys_{t-1} diag(decay_t) + k_t gain_t^T        [K N], decay and gain are those of the oscillation
+        shrink_t = softmax(keys_t^T q_t / sqrt(K))
+
+    Args:
+        key_dim: K, size of keys and queries of a head, > 0.
+        activation: of keys and queries, one of `activation.ACTIVATIONS`.
+    Returns:
+        The weights of the slots, [B L H N 1].
+    Raises:
+        UsageError: the oscillation is not real and diagonal with a gain per row.
+    Source: GSA (2409.07146): two passes with the same gates, the softmax between them.
+    """
+
+    varies = "LHN"
+    follows = True
+
+    def __init__(self, input_dim: int, num_heads: int, state_dim: int, key_dim: int, activation: str) -> None:
+        super().__init__()
+        self.sizes = (num_heads, key_dim, 1)
+        self.activation = choose("shrink.activation", activation, ACTIVATIONS)
+        self.project_key = nn.Linear(input_dim, num_heads * key_dim, bias=False)
+        self.project_query = nn.Linear(input_dim, num_heads * key_dim, bias=False)
+        self.problem = Problem("diagonal", "LHP", None, None, "LHN", "LHN", num_heads, key_dim, state_dim)
+        self.algorithm = choose_algorithm(self.problem).function
+
+    def forward(  # type: ignore[override]
+        self, x: Stream, structure: Structure, past: Keys | None = None, context: Context | None = None
+    ) -> tuple[Factor, Any]:
+        if not isinstance(structure, Diagonal) or structure.phase is not None or structure.gain is None:
+            raise UsageError("shrink=slots shares the gates of a real oscillation with a gain: use oscillation=gsa")
+        key, query = (
+            widen(self.activation(projection(x).unflatten(-1, self.sizes)))
+            for projection in (self.project_key, self.project_query)
+        )
+        memory, last = past if past is not None else (None, None)
+        ids = segments_of(context, last, x.shape[1])
+        turned = Diagonal(log_decay=structure.unfloored(0, x.shape[1]).transpose(3, 4))
+        algorithm = reference if x.shape[1] == 1 and past is not None else self.algorithm
+        with torch.autocast(x.device.type, enabled=False):
+            logits, memory = algorithm(
+                self.problem,
+                turned,
+                structure.gain[..., 0].expand(*x.shape[:2], -1, -1),
+                key,
+                query * self.sizes[1] ** -0.5,
+                memory,
+                keep=True,
+                resets=None if ids is None else starts(ids, last),
+            )
+        return logits.softmax(-1)[..., None], (memory, None if ids is None else ids[:, -1])
+
+    def past_numbers(self) -> int:
+        return self.problem.num_heads * self.problem.state_dim * self.problem.value_dim

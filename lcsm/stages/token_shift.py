@@ -1,0 +1,112 @@
+"""Sources in which every reader sees a mixture of the current and the previous token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from lcsm.errors import UsageError
+from lcsm.parameters import mark
+from lcsm.shapes import Float, Int, Stream, Tensor
+from lcsm.stages.base import READERS, Source
+from lcsm.stages.present import depth
+from lcsm.stages.segments import segments_of, starts
+from lcsm.structures import Context
+
+# The last token [B D] and its document id [B], None where no call had ids.
+Last = tuple[Float[Tensor, "B D"], Int[Tensor, " B"] | None]
+
+
+def previous(x: Stream, past: Last | None, context: Context | None) -> tuple[Stream, Last]:
+    """The token before each token, [B L D], zero where a document begins; and what the next call needs."""
+    last, last_id = past if past is not None else (torch.zeros_like(x[:, 0]), None)
+    shifted = torch.cat([last[:, None].to(x.dtype), x[:, :-1]], 1)
+    ids = segments_of(context, last_id, x.shape[1])
+    if ids is None:
+        return shifted, (x[:, -1], None)
+    return shifted.masked_fill(starts(ids, last_id)[..., None], 0), (x[:, -1], ids[:, -1])
+
+
+def mixture(width: int, layer: int, num_layers: int, power: float, offset: float) -> Float[Tensor, " D"]:
+    """The share of the current token per channel: (channel / width)^(power (1 - layer / num_layers)) + offset depth.
+
+    Source: RWKV-4 (2305.13048), its code.
+    """
+    return (torch.arange(width) / width) ** (power * (1 - layer / num_layers)) + offset * depth(layer, num_layers)
+
+
+def shares(
+    width: int, layer: int, num_layers: int, mix: dict[str, list[float]], known: tuple[str, ...]
+) -> nn.ParameterDict:
+    """A learned share of the current token per channel for every reader of `mix`, from its power and offset.
+
+    Raises:
+        UsageError: a reader is unknown, or has not two numbers.
+    """
+    for reader, numbers in mix.items():
+        if reader not in known or len(numbers) != 2:
+            raise UsageError(
+                f"mix.{reader}={numbers} must be a power and an offset of one of {', '.join(known)}, e.g. [1.0, 0.0]"
+            )
+    start = {reader: mixture(width, layer, num_layers, *numbers) for reader, numbers in mix.items()}
+    return nn.ParameterDict({reader: mark(nn.Parameter(value)) for reader, value in start.items()})
+
+
+class TokenShift(Source):
+    """Readers see share * x_t + (1 - share) * x_{t-1}, each with a learned share per channel.
+
+    Args:
+        mix: per reader a power and an offset, which start its shares as `mixture`; the other readers see x_t.
+    Source: RWKV-4 (2305.13048), RWKV-5 (2404.05892).
+    """
+
+    def __init__(self, d_model: int, layer: int, num_layers: int, mix: dict[str, list[float]]) -> None:
+        super().__init__()
+        self.widths = dict.fromkeys(READERS, d_model)
+        self.d_model = d_model
+        self.shares = shares(d_model, layer, num_layers, mix, READERS)
+
+    def forward(
+        self, x: Stream, past: Last | None = None, context: Context | None = None
+    ) -> tuple[dict[str, Float[Tensor, "B L W"]], Any]:
+        shifted, past = previous(x, past, context)
+        mixed = {reader: torch.lerp(shifted, x, share.to(x.dtype)) for reader, share in self.shares.items()}
+        return {reader: mixed.get(reader, x) for reader in READERS}, past
+
+    def past_numbers(self) -> int:
+        return self.d_model
+
+
+class DynamicTokenShift(TokenShift):
+    """A token shift whose shares follow the tokens, by a low-rank map of a first mixture.
+
+        first = lerp(x_{t-1}, x_t, share_first),   share_t = share + tanh(first U) V
+
+    Args:
+        mix: as in `TokenShift`.
+        first: power and offset of the first mixture.
+        rank: rank of the map for each reader, > 0.
+    Source: RWKV-6 (2404.05892); U starts at zero, V uniform in +-0.01.
+    """
+
+    def __init__(
+        self, d_model: int, layer: int, num_layers: int, mix: dict[str, list[float]], first: list[float], rank: int
+    ) -> None:
+        super().__init__(d_model, layer, num_layers, mix)
+        self.first = mark(nn.Parameter(mixture(d_model, layer, num_layers, *first)))
+        self.reduce = nn.Parameter(torch.zeros(len(mix), rank, d_model))
+        self.extend = nn.Parameter(torch.empty(len(mix), d_model, rank).uniform_(-0.01, 0.01))
+
+    def forward(
+        self, x: Stream, past: Last | None = None, context: Context | None = None
+    ) -> tuple[dict[str, Float[Tensor, "B L W"]], Any]:
+        shifted, past = previous(x, past, context)
+        first = torch.lerp(shifted, x, self.first.to(x.dtype))
+        dynamic = torch.einsum("blmr,mdr->mbld", torch.einsum("bld,mrd->blmr", first, self.reduce).tanh(), self.extend)
+        mixed = {
+            reader: torch.lerp(shifted, x, (share + dynamic[index]).to(x.dtype))
+            for index, (reader, share) in enumerate(self.shares.items())
+        }
+        return {reader: mixed.get(reader, x) for reader in READERS}, past

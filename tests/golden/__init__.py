@@ -1,0 +1,1 @@
+"""Adapters that replay golden cases in the project's own operators, stages and mixers, one module per family."""

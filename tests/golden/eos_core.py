@@ -1,0 +1,57 @@
+"""The EOS recurrence with constant or data-driven expand, oscillation and shrink, run by every algorithm that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from lcsm.ops.dispatch import ALGORITHMS, fitting
+from lcsm.ops.problem import Problem
+from lcsm.structures import Diagonal
+from tests.golden.case import Case, with_gradients
+
+
+def factor(value: torch.Tensor, data: bool, state: bool) -> tuple[torch.Tensor, str]:
+    """A vector or matrix as [B L H N P], and its declaration."""
+    if not data:
+        value = value[None, None]
+    if value.ndim == 3:
+        value = value[..., None] if state else value[..., None, :]
+    axes = ("L" if data else "") + ("N" if value.shape[2] > 1 else "") + ("P" if value.shape[3] > 1 else "")
+    return value[:, :, None], axes
+
+
+def replay(case: Case) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """The outputs and gradients of the case under each algorithm."""
+    config = case.config
+    leaves = case.symbols("input", "parameter")
+    if config["gradients"]:
+        leaves = {symbol: value.requires_grad_() for symbol, value in leaves.items()}
+    expand, expand_axes = factor(leaves["e"], config["e_mode"] == "data", True)
+    shrink, shrink_axes = factor(leaves["s"], config["s_mode"] == "data", True)
+    decay, decay_axes = factor(leaves["o"], config["o_mode"] == "data", True)
+    problem = Problem(
+        "diagonal",
+        decay_axes,
+        None,
+        None,
+        expand_axes,
+        shrink_axes,
+        num_heads=1,
+        state_dim=config["k"],
+        value_dim=config["d"],
+    )
+    memory = leaves["m_init"][:, None] if config["initial_state"] == "given" else None
+    for name in fitting(problem):
+        outputs, final = ALGORITHMS[name](
+            problem,
+            Diagonal(log_decay=decay.log()),
+            leaves["i"][:, :, None],
+            expand,
+            shrink * config["scale"],
+            memory,
+            keep=True,
+        )
+        found = {"y": outputs[:, :, 0], "m_final": final[:, 0]}
+        yield name, with_gradients(leaves, found, case.symbols("cotangent"))

@@ -1,0 +1,182 @@
+"""Stages that hand on given tensors, so that a case without projections runs through the project's mixer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lcsm.mixers.eos import EosMixer, State
+from lcsm.ops.dispatch import fitting
+from lcsm.stages.base import READERS, Expand, Input, Normaliser, Oscillation, Shrink, Source
+from lcsm.stages.normaliser import Identity
+from lcsm.stages.source import Plain
+from lcsm.structures import Structure
+from tests.golden.case import Case
+from tests.golden.replay import call, finish
+
+
+class GivenSource(Source):
+    """Hands every reader its own tensor [B L W]; the others see the mixer's input."""
+
+    def __init__(self, width: int, **readers: Tensor) -> None:
+        super().__init__()
+        self.readers = readers
+        self.widths = {name: readers[name].shape[-1] if name in readers else width for name in READERS}
+
+    def forward(self, x: Tensor, past: Any = None, context: Any = None) -> tuple[dict[str, Tensor], Any]:
+        return {name: self.readers.get(name, x) for name in READERS}, past
+
+
+class GivenInput(Input):
+    """Given inputs, [B L H P]."""
+
+    varies = "LHP"
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor, past: Any = None, context: Any = None) -> tuple[Tensor, Any]:
+        return self.value, past
+
+
+class GivenExpand(GivenInput, Expand):  # type: ignore[misc]
+    """A given expand, [B L H N P]."""
+
+    def __init__(self, value: Tensor, varies: str = "LHN") -> None:
+        super().__init__(value)
+        self.varies = varies
+
+
+class GivenShrink(GivenExpand, Shrink):  # type: ignore[misc]
+    """A given shrink, [B L H N P]."""
+
+
+class GivenOscillation(Oscillation):
+    """A given structure, with its declarations."""
+
+    def __init__(self, structure: Structure, decay: str, **declared: Any) -> None:
+        super().__init__()
+        self.structure, self.decay = structure, decay
+        for name, value in declared.items():
+            setattr(self, name, value)
+
+    def forward(self, x: Tensor, expand: Tensor, past: Any = None, context: Any = None) -> tuple[Structure, Any]:
+        return self.structure, past
+
+
+class GivenModule(nn.Module):
+    """A module whose value is given."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, *arguments: Any) -> Tensor:
+        return self.value
+
+
+SETTINGS = {
+    "skip": "none",
+    "skip_init": "ones",
+    "reverse": "none",
+    "reverse_exclusive": True,
+    "gate": "none",
+    "gate_rank": None,
+    "gate_first": False,
+    "bias": False,
+    "activation": "identity",
+    "output": "none",
+    "algorithm": "auto",
+}
+
+
+def build(
+    sizes: tuple[int, int, int],
+    input: Input | Tensor,
+    expand: Expand | Tensor,
+    oscillation: Oscillation,
+    shrink: Shrink | Tensor,
+    normaliser: Normaliser | None = None,
+    source: Source | None = None,
+    d_model: int | None = None,
+    **settings: Any,
+) -> EosMixer:
+    """A mixer in double precision; tensors [B L H P] and [B L H N] in place of stages are given values.
+
+    Args:
+        sizes: H, N and P.
+        d_model: width of the layer, H P if it is none.
+    """
+    heads, rows, columns = sizes
+    width = heads * columns if d_model is None else d_model
+    return EosMixer(
+        Plain(width) if source is None else source,
+        GivenInput(input) if isinstance(input, Tensor) else input,
+        GivenExpand(expand[..., None]) if isinstance(expand, Tensor) else expand,
+        oscillation,
+        GivenShrink(shrink[..., None]) if isinstance(shrink, Tensor) else shrink,
+        Identity() if normaliser is None else normaliser,
+        width, heads, rows, columns,
+        reverse_shrink=None, **{**SETTINGS, **settings},
+    ).double()  # fmt: skip
+
+
+def identity(size: int) -> Tensor:
+    """The weight of a projection that hands on what it sees."""
+    return torch.eye(size, dtype=torch.float64)
+
+
+def selection(*sizes: int) -> list[Tensor]:
+    """Weights that cut a concatenation into its parts."""
+    return list(identity(sum(sizes)).split(sizes))
+
+
+def replayed(
+    case: Case,
+    leaves: dict[str, Tensor],
+    make: Callable[..., EosMixer],
+    tensors: dict[str, Tensor],
+    found: Callable[[Tensor, State], dict[str, Tensor]],
+    x: Tensor | None = None,
+    state: State | None = None,
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The case under each algorithm that serves it.
+
+    Args:
+        make: builds the mixer, make(algorithm=...).
+        tensors: the mixer's parameters.
+        found: the case's outputs, from the mixer's outputs [B L D] and its state.
+        x: what the mixer sees, [B L D]; zeros where every stage is given.
+        state: what the stream begins with.
+    """
+    for name in fitting(make().problem):
+        mixer = make(algorithm=name)
+        if x is None:
+            config = case.config
+            width = mixer.problem.num_heads * mixer.problem.value_dim
+            x = torch.zeros(config["B"], config["L"], width, dtype=torch.float64)
+        outputs, after = call(mixer, tensors, x, State() if state is None else state)
+        yield from finish(case, name, leaves, found(outputs, after))
+
+
+def heads(outputs: Tensor, num_heads: int) -> Tensor:
+    """Merged outputs [B L H P merged] as [B L H P]."""
+    return outputs.unflatten(-1, (num_heads, -1))
+
+
+def layer(
+    case: Case, leaves: dict[str, Tensor], make: Callable[..., EosMixer], tensors: dict[str, Tensor]
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """A layer from x to y, in the layout of the case."""
+    first = case.config["layout"] == "LBD"
+    x = leaves["x"].transpose(0, 1) if first else leaves["x"]
+    yield from replayed(case, leaves, make, tensors, lambda y, state: {"y": y.transpose(0, 1) if first else y}, x)
+
+
+def taps(weight: Tensor) -> Tensor:
+    """A depthwise convolution's weight [D 1 K], newest tap last, as ours [K D], newest tap first."""
+    return weight[:, 0].flip(-1).T

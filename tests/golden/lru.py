@@ -1,0 +1,73 @@
+"""LRU as a sequence map: one diagonal recurrence with many inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from lcsm.mixers.eos import EosMixer
+from lcsm.stages.input import Ones
+from lcsm.stages.mode_projection import ModeInput, ModeOutput
+from lcsm.stages.oscillation.lru import Lru
+from tests.golden.case import Case
+from tests.golden.replay import (
+    algorithms,
+    batched,
+    call,
+    final_memory,
+    finish,
+    leaves_of,
+    make_mixer,
+    reals,
+    structure_of,
+    unbatched,
+)
+
+
+def build(config: dict[str, Any], **settings: Any) -> EosMixer:
+    """A mixer of one LRU, without output projection unless asked for."""
+    assert not config["bidirectional"] and not config["conj_sym"]
+    channels, modes = config["H"], config["N"]
+    return make_mixer(
+        channels,
+        1,
+        modes,
+        Ones(1),
+        ModeInput(channels, 1, modes, True, "normal", "none", 1, False),
+        Lru(1, modes, config["r_min"], config["r_max"], config["max_phase"]),
+        ModeOutput(channels, 1, modes, True, "normal", "none", 1, False),
+        **{"skip": "source" if config["skip"] else "none", **settings},
+    )
+
+
+def parameters(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mixer's parameters from the case's."""
+    return {
+        "oscillation.nu": leaves["nu_log"][None],
+        "oscillation.theta": leaves["theta_log"][None],
+        "oscillation.gamma": leaves["gamma_log"][None],
+        "expand.weight": reals(leaves["B"])[None],
+        "shrink.weight": reals(leaves["C"])[None],
+        "skip": leaves["D"],
+    }
+
+
+def system(case: Case, make: Any, tensors: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    """The eigenvalues, and the memory after the last input."""
+    structure, _ = structure_of(make(), tensors, x)
+    _, final = final_memory(make(), tensors, x)
+    return {"Lambda": structure.factor(0, 1)[0, 0, 0, :, 0], "state_final": final[0, 0]}
+
+
+def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The case under each algorithm."""
+    config, leaves = case.config, leaves_of(case)
+    for name in algorithms(build(config)):
+        tensors, x = parameters(leaves), batched(case, leaves["u"])
+        make = partial(build, config, algorithm=name)
+        outputs, _ = call(make(), tensors, x)
+        found = {**system(case, make, tensors, x), "y": unbatched(case, outputs)}
+        yield from finish(case, name, leaves, found)

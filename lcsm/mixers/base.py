@@ -1,0 +1,48 @@
+"""The contract between a token mixer and the model around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from lcsm.shapes import Float, Stream, Tensor
+from lcsm.structures import Context
+
+
+class Mixer(nn.Module):
+    """Mixes tokens: forward(x, state, context) -> outputs, state.
+
+    No state in, none out (training); `initial_state()` starts a stream. Splitting a sequence anywhere and carrying the
+    state changes nothing, values and gradients. The state is opaque to the model.
+
+    Attributes:
+        structure: what the memory looks like, for people: "diagonal LHN", "softmax".
+        algorithm: name of the algorithm that `forward` runs.
+    """
+
+    structure: str
+    algorithm: str
+
+    def forward(self, x: Stream, state: Any = None, context: Context | None = None) -> tuple[Stream, Any]:
+        """Mix the tokens of x, [B L D] -> [B L D]."""
+        raise TypeError(f"{type(self).__name__} must define forward(x, state, context)")
+
+    def step(
+        self, x: Float[Tensor, "B D"], state: Any, context: Context | None = None
+    ) -> tuple[Float[Tensor, "B D"], Any]:
+        """One token: `forward` at L = 1."""
+        outputs, state = self(x[:, None], state, context)
+        return outputs[:, 0], state
+
+    def initial_state(self) -> Any:
+        """The state before the first token of a stream."""
+        raise TypeError(f"{type(self).__name__} must define initial_state()")
+
+    def state_numbers(self, length: int) -> int:
+        """Real numbers that one sequence keeps after `length` tokens."""
+        raise TypeError(f"{type(self).__name__} must define state_numbers(length)")
+
+    def recurrence_flops(self, length: int) -> int:
+        """Multiplications and additions per token of the memory itself, at position `length`, projections left out."""
+        raise TypeError(f"{type(self).__name__} must define recurrence_flops(length)")

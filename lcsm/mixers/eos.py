@@ -1,0 +1,369 @@
+"""Expand, Oscillation, Shrink: the only place where stages and an algorithm meet.
+
+memory_t = oscillation_t(memory_{t-1}) + expand_t input_t^T
+output_t = memory_t^T shrink_t
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import register_dataclass
+
+from lcsm.errors import UsageError
+from lcsm.mixers.base import Mixer
+from lcsm.mixers.output import Output
+from lcsm.ops.dispatch import choose
+from lcsm.ops.problem import Problem, varies
+from lcsm.ops.reference import reference
+from lcsm.ops.stabilise import Scale, stabilise
+from lcsm.parameters import mark
+from lcsm.shapes import Factor, Inputs, Outputs, Resets, Stream, Tensor
+from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source
+from lcsm.stages.segments import starts
+from lcsm.stages.settings import choose as choose_setting
+from lcsm.structures import CANNOT_ADVANCE, Context, Structure, widen
+
+
+@dataclass
+class State:
+    """What a stream carries from one call to the next.
+
+    Args:
+        memory: [B H N P], complex where the oscillation has a phase, P + 1 with a denominator.
+        log_scale: running maximum, where the oscillation is stabilised.
+        segment: document id of the last token, [B], once segments were given.
+        past: what each stage keeps, by stage name.
+    """
+
+    memory: Tensor | None = None
+    log_scale: Tensor | None = None
+    segment: Tensor | None = None
+    past: dict[str, Any] = field(default_factory=dict)
+
+
+register_dataclass(State)
+
+
+def document_starts(context: Context | None, state: State | None) -> tuple[Resets | None, Tensor | None]:
+    """Where the memory is forgotten, [B L], and the id of the last document, [B]; None without segments."""
+    if context is None or context.segments is None:
+        return None, None if state is None else state.segment
+    return starts(context.segments, None if state is None else state.segment), context.segments[:, -1]
+
+
+class EosMixer(Mixer):
+    """A token mixer made of five stages and an algorithm.
+
+    Args:
+        source, input, expand, oscillation, shrink: the stages.
+        normaliser: keeps the outputs in range.
+        d_model: width D of what comes in and leaves.
+        num_heads, state_dim, value_dim: H, N and P.
+        skip: adds d * inputs with a learned d per channel ("inputs") or per head ("heads"), or d * the block's input
+            ("source"); a learned matrix per head times its share of the block's input ("dense"); "none".
+        skip_init: start of d, "ones" or "normal".
+        reverse: a second pass from the end, read by the same shrink ("tied") or by one of its own ("own"); "none".
+        reverse_exclusive: whether that pass reads before the write, so that it starts at t + 1.
+        reverse_shrink: the shrink of the second pass where it has one of its own.
+        gate, gate_rank, bias, activation, output: what `mixers.output.Output` does with the outputs.
+        gate_first: whether the gate comes before the normaliser (Mamba-2).
+        algorithm: name of an algorithm, or "auto" for the first one in the table of `ops.dispatch`.
+    Raises:
+        UsageError: the stages do not go together, or the algorithm does not fit them.
+    Source: arXiv 2405.17383, equations of section 3.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        input: Input,
+        expand: Expand,
+        oscillation: Oscillation,
+        shrink: Shrink,
+        normaliser: Normaliser,
+        d_model: int,
+        num_heads: int,
+        state_dim: int,
+        value_dim: int,
+        skip: str,
+        skip_init: str,
+        reverse: str,
+        reverse_exclusive: bool,
+        reverse_shrink: Shrink | None,
+        gate: str,
+        gate_rank: int | None,
+        gate_first: bool,
+        bias: bool,
+        activation: str,
+        output: str,
+        algorithm: str,
+    ) -> None:
+        super().__init__()
+        self.source, self.input, self.expand = source, input, expand
+        self.oscillation, self.shrink, self.normaliser = oscillation, shrink, normaliser
+        refuse_constant_writes(input, expand)
+        check_substeps(input, expand, oscillation, shrink, skip)
+        self.problem = declare(expand, oscillation, shrink, normaliser, num_heads, state_dim, value_dim)
+        self.gate_first = gate_first
+        if gate_first and normaliser.denominator:
+            raise UsageError("mixer.gate_first=true would gate before the denominator: set mixer.gate_first=false")
+        # None where the second pass is absent or reads with the shrink of the first
+        self.reverse, self.reverse_shrink = None, reverse_shrink
+        if choose_setting("mixer.reverse", reverse, {"none": False, "tied": True, "own": True}):
+            if self.problem.stabilised or shrink.follows or oscillation.remembers:
+                raise UsageError(f"mixer.reverse={reverse} cannot run with these stages: set mixer.reverse=none")
+            self.reverse = replace(self.problem, exclusive=reverse_exclusive)
+        width = num_heads * (shrink.output_dim or value_dim)
+        seen = source.widths["skip"] if skip in ("source", "dense") else num_heads * value_dim
+        self.skipped, self.skip = skip, skip_weight(skip, skip_init, seen, width, num_heads)
+        self.output = Output(width, source.widths["gate"], d_model, gate, gate_rank, bias, activation, output)
+        choice = choose(self.problem, algorithm)
+        self.structure, self.algorithm, self.fits = self.problem.summary(), choice.name, choice.fits
+        self.run = choice.function
+
+    def forward(
+        self, x: Stream, state: State | None = None, context: Context | None = None
+    ) -> tuple[Stream, State | None]:
+        if state is not None and self.problem.growing:
+            raise UsageError(CANNOT_ADVANCE)
+        past, kept = state.past if state is not None else {}, {}
+        resets, segment = document_starts(context, state)
+
+        def run(name: str, *arguments: Any) -> Any:
+            value, kept[name] = getattr(self, name)(*arguments, past.get(name), context)
+            return value
+
+        source = run("source", x)
+        inputs = widen(run("input", source["input"]))  # [B L H P]
+        expand = widen(run("expand", source["expand"]))  # [B L H N P]
+        structure = run("oscillation", source["oscillation"], expand)
+        shrink = widen(run("shrink", source["shrink"], *([structure] if self.shrink.follows else [])))  # [B L H N P]
+        with torch.autocast(x.device.type, enabled=False):
+            scale = None
+            if self.oscillation.log_scale_start is not None:
+                log_scale = None if state is None else state.log_scale
+                structure, scale = stabilise(structure, self.oscillation.log_scale_start, log_scale, resets)
+            written, direction = structure.place(self.normaliser.append(inputs), expand)
+            shrink = self.shrink.aim(shrink, direction)
+            algorithm = reference if x.shape[1] == 1 and state is not None else self.run
+            memory = None if state is None else state.memory
+            outputs, memory = uncompiled(
+                algorithm, self.problem, structure, written, direction, shrink, memory, state is not None, resets
+            )
+            outputs = self.shrink.read(outputs)
+            if self.reverse is not None:
+                outputs = outputs + self.backwards(structure, written, direction, source["shrink"], state, context)
+            present = self.shrink.present(written, direction, shrink)
+            last = self.shrink.present_last
+            outputs, log_scale = add_present(outputs, None if last else present, scale, self.problem.exclusive)
+            if not self.gate_first:
+                outputs = self.normaliser(outputs, log_scale)
+            if last and present is not None:
+                outputs = outputs + present
+            outputs = outputs.expand(*x.shape[:2], -1, -1).flatten(2)
+            if self.skip is not None:
+                seen = inputs if self.skipped in ("inputs", "heads") else source["skip"]
+                outputs = outputs + skip_over(self.skip, self.skipped, seen)
+        if state is not None:
+            state = State(memory, None if scale is None else scale.after[:, -1], segment, kept)
+        normalise = self.normalise_merged if self.gate_first else None
+        return self.output(outputs.to(source["gate"].dtype), source["gate"], normalise), state
+
+    def normalise_merged(self, outputs: Tensor) -> Tensor:
+        """The normaliser on merged heads, [B L W]."""
+        return self.normaliser(outputs.unflatten(-1, (self.problem.num_heads, -1)), None).flatten(2)
+
+    def backwards(
+        self,
+        structure: Structure,
+        written: Inputs,
+        direction: Factor,
+        source: Stream,
+        state: State | None,
+        context: Context | None,
+    ) -> Tensor:
+        """What the second direction reads: the same memory run from the end, [B L H P]."""
+        if state is not None:
+            raise UsageError("a bidirectional mixer sees the future and cannot stream: set mixer.reverse=none")
+        reader = self.shrink if self.reverse_shrink is None else self.reverse_shrink
+        shrink = reader.aim(widen(reader(source, None, context)[0]), direction)
+        resets = None if context is None or context.segments is None else starts(context.segments.flip(1))
+        outputs, _ = uncompiled(
+            self.run,
+            self.reverse,
+            structure.flip(),
+            written.flip(1),
+            direction.flip(1),
+            shrink.flip(1),
+            resets=resets,
+        )
+        return reader.read(outputs).flip(1)
+
+    def initial_state(self) -> State:
+        return State()
+
+    def state_numbers(self, length: int) -> int:
+        problem = self.problem
+        entries = problem.num_heads * problem.state_dim * (problem.value_dim + problem.denominator)
+        scale = problem.num_heads if problem.stabilised else 0
+        return (
+            scale
+            + entries * (2 if problem.phase is not None else 1)
+            + sum(
+                stage.past_numbers() for stage in (self.source, self.input, self.expand, self.oscillation, self.shrink)
+            )
+        )
+
+    def recurrence_flops(self, length: int) -> int:
+        problem = self.problem
+        columns = problem.value_dim + problem.denominator
+        entries = problem.num_heads * problem.state_dim * columns * (4 if problem.phase is not None else 1)
+        advance = {"diagonal": 1, "low_rank": 9, "dense": 2 * problem.state_dim, "shift": 0}[problem.kind]
+        if problem.decay is None and problem.kind == "diagonal":
+            advance = 0
+        per_pass = problem.substeps * (advance + 2) + 2
+        return entries * per_pass * (1 if self.reverse is None else 2)
+
+    def extra_repr(self) -> str:
+        problem = self.problem
+        return (
+            f"num_heads={problem.num_heads}, state_dim={problem.state_dim}, value_dim={problem.value_dim}, "
+            f"structure={self.structure!r}, algorithm={self.algorithm!r}, fits={self.fits}"
+        )
+
+
+@torch.compiler.disable
+def uncompiled(algorithm: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    """Run an algorithm outside of any compiled region.
+
+    Loops over chunks with their own backward: a compiler gains nothing inside and would unroll them.
+    """
+    return algorithm(*arguments, **settings)
+
+
+def refuse_constant_writes(input: Input, expand: Expand) -> None:
+    """Refuse stages that write the same whatever the text is."""
+    if not (varies(input.varies, "L") or varies(expand.varies, "L")):
+        raise UsageError(
+            f"input={type(input).__name__} and expand={type(expand).__name__} are both constant, so nothing of the "
+            "text is written:\nuse input=linear, or expand=projection"
+        )
+
+
+def check_substeps(input: Input, expand: Expand, oscillation: Oscillation, shrink: Shrink, skip: str) -> None:
+    """Refuse stages that disagree on how many writes a token makes."""
+    count = oscillation.substeps
+    for group, stage in (("input", input), ("expand", expand)):
+        if varies(stage.varies, "L") and stage.substeps != count:
+            raise UsageError(
+                f"this oscillation writes {count} times per token, but {group}={type(stage).__name__} gives "
+                f"{stage.substeps}: use input=value and expand=key, or set oscillation.substeps={stage.substeps}"
+            )
+    if skip in ("inputs", "heads") and count > 1:
+        raise UsageError(f"mixer.skip={skip} needs one input per token, but there are {count}: set mixer.skip=none")
+    alone = type(shrink).present is Shrink.present and type(shrink).aim is Shrink.aim
+    if count > 1 and not alone:
+        raise UsageError(
+            f"shrink={type(shrink).__name__} uses the write of a token, but there are {count}: use shrink=query"
+        )
+
+
+def skip_weight(skip: str, init: str, seen: int, width: int, num_heads: int) -> nn.Parameter | None:
+    """The weight of the skip: none, one per channel [W] or per head [H], or a matrix per head [H W/H W/H]."""
+    share = width // num_heads
+    shapes = {"none": (), "inputs": (width,), "source": (width,), "heads": (num_heads,)}
+    shape = choose_setting("mixer.skip", skip, {**shapes, "dense": (num_heads, share, share)})
+    start = choose_setting("mixer.skip_init", init, {"ones": torch.ones, "normal": torch.randn})
+    if not shape:
+        return None
+    if seen != width:
+        raise UsageError(f"mixer.skip={skip} has {seen} channels, but the outputs have {width}: set mixer.skip=none")
+    weight = nn.Parameter(start(shape))
+    if skip != "dense":
+        return mark(weight)
+    weight.data *= share**-0.5
+    return weight
+
+
+def add_present(
+    outputs: Outputs, present: Tensor | None, scale: Scale | None, exclusive: bool
+) -> tuple[Outputs, Tensor | None]:
+    """The outputs with what the current token adds, and the logarithm of what they are still to be multiplied by.
+
+    Args:
+        outputs: [B L H P], in units of the running maximum before the step (exclusive) or after it.
+        present: [B L H P], in units of the maximum after the step.
+    """
+    if scale is None:
+        return outputs if present is None else outputs + present, None
+    read, written = (scale.before if exclusive else scale.after).squeeze(3), scale.after.squeeze(3)
+    if present is None or not exclusive:
+        return outputs if present is None else outputs + present, read
+    # in units of whichever is larger, so that neither overflows
+    unit = torch.maximum(read, scale.log_gain.squeeze(3)).detach()
+    return outputs * (read - unit).exp() + present * (written - unit).exp(), unit
+
+
+def skip_over(weight: Tensor, skip: str, seen: Tensor) -> Tensor:
+    """What the skip adds to the outputs, [B L W]; the weight is that of `skip_weight`."""
+    if skip == "heads":
+        return (weight[:, None] * seen).flatten(2)
+    if skip != "dense":
+        return weight * seen.flatten(2)
+    return torch.einsum("hpq,blhq->blhp", weight, seen.unflatten(-1, (weight.shape[0], -1))).flatten(2)
+
+
+def declare(
+    expand: Expand,
+    oscillation: Oscillation,
+    shrink: Shrink,
+    normaliser: Normaliser,
+    num_heads: int,
+    state_dim: int,
+    value_dim: int,
+) -> Problem:
+    """The static problem that the stages declare; refuses stages that do not go together."""
+    if shrink.complex_memory is not None and shrink.complex_memory != (oscillation.phase is not None):
+        needed, way_out = ("complex", "shrink=memory") if shrink.complex_memory else ("real", "shrink=memory_complex")
+        raise UsageError(
+            f"this shrink reads a {needed} memory, but the oscillation's phase is {oscillation.phase!r}: "
+            f"use {way_out}, or an oscillation {'with' if shrink.complex_memory else 'without'} a phase"
+        )
+    if expand.complex_values and oscillation.phase is None:
+        raise UsageError(
+            "this expand is complex, but the oscillation turns nothing (it has no phase): use expand=data_driven or "
+            "learned,\nor an oscillation with a phase such as complex_decay"
+        )
+    if shrink.pairs is not None and shrink.pairs != oscillation.pairs:
+        raise UsageError(
+            f"shrink.pairs={shrink.pairs}, but the oscillation's modes stand for "
+            f"{'conjugate pairs' if oscillation.pairs else 'themselves'}: set shrink.pairs={oscillation.pairs}"
+        )
+    if oscillation.log_scale_start is not None and not normaliser.denominator:
+        raise UsageError(
+            "this oscillation weighs what is written without bound, and only a denominator takes that out again:\n"
+            "use normaliser=denominator, denominator_bounded or mlstm"
+        )
+    return Problem(
+        kind=oscillation.kind,
+        decay=oscillation.decay,
+        phase=oscillation.phase,
+        gain=oscillation.gain,
+        expand=expand.varies,
+        shrink=shrink.varies,
+        num_heads=num_heads,
+        state_dim=state_dim,
+        value_dim=value_dim,
+        reads=shrink.reads,
+        pairs=oscillation.pairs,
+        exclusive=shrink.exclusive,
+        substeps=oscillation.substeps,
+        stabilised=oscillation.log_scale_start is not None,
+        denominator=normaliser.denominator,
+        growing=oscillation.growing,
+    )

@@ -1,0 +1,92 @@
+"""What happens to the read-out of a mixer: gate, activation, projection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from lcsm.shapes import Float, Stream, Tensor
+from lcsm.stages.activation import ELEMENTWISE
+from lcsm.stages.low_rank import linear
+from lcsm.stages.settings import choose
+
+FORMS = ("linear", "none", "glu", "full_glu", "half_glu1", "half_glu2")
+# The same after a linear map over all heads.
+MIXED = {"mixed": "none", **{f"mixed_{form}": form for form in ("full_glu", "half_glu1", "half_glu2")}}
+
+
+class Output(nn.Module):
+    """From the merged heads to the width of the model.
+
+    With z = activation(outputs), g = gate_activation(gate x) * z where there is a gate, and sigmoid s:
+
+        none       z
+        linear     W z
+        glu        (W z) * s(V z)
+        full_glu   (W z) * s(V z), both with bias        (S5)
+        half_glu1  z * s(V z)                            (S5)
+        half_glu2  outputs * s(V z)                      (S5)
+        mixed      none, after outputs = M outputs with bias; mixed_full_glu, mixed_half_glu1, mixed_half_glu2 likewise
+                   (LDNN, which so joins its heads)
+
+    Args:
+        width: width of the merged heads, H P.
+        gate_dim: width of what the gate sees.
+        d_model: width D of the model.
+        gate: activation of the multiplicative gate, or "none".
+        gate_rank: rank of the gate's projection; None for a full one.
+        bias: whether the gate and the projections of linear and glu have one.
+        activation: applied to the outputs before the projection.
+        form: one of the rows above.
+    Raises:
+        UsageError: an option is unknown, or the form keeps the width and width is not d_model.
+    Source: half and full GLU as in S5 (arXiv 2208.04933); the mixed forms are those of LDNN.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        gate_dim: int,
+        d_model: int,
+        gate: str,
+        gate_rank: int | None,
+        bias: bool,
+        activation: str,
+        form: str,
+    ) -> None:
+        super().__init__()
+        self.mix = nn.Linear(width, width) if form in MIXED else None
+        self.form = form = choose("mixer.output", form, {**{name: name for name in FORMS}, **MIXED})
+        self.activation = choose("mixer.activation", activation, ELEMENTWISE)
+        self.gate_activation = choose("mixer.gate", gate, {"none": None, **ELEMENTWISE})
+        self.gate = None if gate == "none" else linear(gate_dim, width, gate_rank, bias)
+        if form in ("none", "half_glu1", "half_glu2") and width != d_model:
+            choose(
+                f"model.d_model={d_model} with heads of {width} channels in all and mixer.output",
+                form,
+                {"linear": None, "glu": None, "full_glu": None},
+            )
+        bias = bias or form not in ("linear", "glu")
+        self.project = nn.Linear(width, d_model, bias=bias) if form in ("linear", "glu", "full_glu") else None
+        self.select = nn.Linear(width, d_model, bias=bias) if form not in ("linear", "none") else None
+
+    def forward(
+        self,
+        outputs: Float[Tensor, "B L W"],
+        gate: Float[Tensor, "B L G"],
+        normalise: Callable[[Tensor], Tensor] | None = None,
+    ) -> Stream:
+        """Map outputs [B L W] to [B L D]; `normalise` runs after the gate."""
+        if self.mix is not None:
+            outputs = self.mix(outputs)
+        active = self.activation(outputs)
+        if self.gate is not None and self.gate_activation is not None:
+            active = active * self.gate_activation(self.gate(gate))
+        if normalise is not None:
+            active = normalise(active).to(gate.dtype)
+        mixed = active if self.project is None else self.project(active)
+        if self.select is None:
+            return mixed
+        return (outputs if self.form == "half_glu2" else mixed) * torch.sigmoid(self.select(active))

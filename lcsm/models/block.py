@@ -1,0 +1,138 @@
+"""The pre-norm residual block: token mixer, then channel mixer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import register_dataclass
+
+from lcsm.errors import UsageError
+from lcsm.mixers.base import Mixer
+from lcsm.models.channel import Channel, StatefulChannel
+from lcsm.shapes import Stream
+from lcsm.structures import Context
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Normalisation of each channel over batch and time, [B L D]: while training, tokens see each other through it."""
+
+    def forward(self, x: Stream) -> Stream:
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+NORMS = {"layer": nn.LayerNorm, "rms": nn.RMSNorm, "batch": BatchNorm}
+
+
+class TiedDropout(nn.Dropout):
+    """Dropout of whole channels: each sequence of [B L D] keeps or loses a channel at all positions."""
+
+    def forward(self, x: Stream) -> Stream:
+        return x * super().forward(torch.ones_like(x[:, :1]))
+
+
+def make_norm(kind: str, width: int, epsilon: float) -> nn.Module:
+    """A normalisation over the channels of each token.
+
+    Args:
+        kind: "layer" (mean and variance), "rms" (root mean square only), or "batch" (statistics of each channel).
+        width: number of channels.
+        epsilon: added to the variance.
+    """
+    if kind not in NORMS:
+        raise UsageError(f"block.norm={kind!r} is unknown: choose one of {', '.join(NORMS)}")
+    return NORMS[kind](width, eps=epsilon)
+
+
+@dataclass
+class BlockState:
+    """What a block carries whose channel mixer keeps something too.
+
+    Args:
+        mixer: the state of the token mixer.
+        channel: what the channel mixer keeps.
+    """
+
+    mixer: Any
+    channel: Any = None
+
+
+register_dataclass(BlockState)
+
+
+class Block(nn.Module):
+    """x + mixer(norm(x)), then + channel(norm(.)) where there is a channel mixer; or norm(x + mixer(x)) and so on.
+
+    Args:
+        mixer: the token mixer.
+        channel: the channel mixer, or None.
+        d_model: width D.
+        norm, epsilon: kind and constant of the norms.
+        dropout: probability of dropping what a residual branch adds.
+        placement: "pre" normalises what a branch reads, "post" the sum after it.
+        tied_dropout: whether a channel is dropped in the whole sequence at once.
+    """
+
+    def __init__(
+        self,
+        mixer: Mixer,
+        channel: Channel | None,
+        d_model: int,
+        norm: str,
+        epsilon: float,
+        dropout: float,
+        placement: str,
+        tied_dropout: bool,
+    ) -> None:
+        super().__init__()
+        if placement not in ("pre", "post"):
+            raise UsageError(f"block.placement={placement!r} is unknown: choose pre or post")
+        self.placement = placement
+        self.mixer_norm = make_norm(norm, d_model, epsilon)
+        self.mixer = mixer
+        self.channel_norm = make_norm(norm, d_model, epsilon) if channel is not None else nn.Identity()
+        self.channel = channel
+        self.dropout = TiedDropout(dropout) if tied_dropout else nn.Dropout(dropout)
+
+    def forward(self, x: Stream, state: Any = None, context: Context | None = None) -> tuple[Stream, Any]:
+        """Map [B L D] -> [B L D]; the state is the mixer's, or a `BlockState` where the channel mixer keeps one too."""
+        past = None
+        if isinstance(state, BlockState):
+            state, past = state.mixer, state.channel
+        streaming = state is not None
+        x, state, past = (self._after if self.placement == "post" else self._before)(x, state, past, context)
+        if streaming and isinstance(self.channel, StatefulChannel):
+            return x, BlockState(state, past)
+        return x, state
+
+    def _before(self, x: Stream, state: Any, past: Any, context: Context | None) -> tuple[Stream, Any, Any]:
+        mixed, state = self.mixer(self.mixer_norm(x), state, context)
+        x = x + self.dropout(mixed)
+        if self.channel is not None:
+            mixed, past = self._mix_channels(self.channel, self.channel_norm(x), past, context)
+            x = x + self.dropout(mixed)
+        return x, state, past
+
+    def _after(self, x: Stream, state: Any, past: Any, context: Context | None) -> tuple[Stream, Any, Any]:
+        mixed, state = self.mixer(x, state, context)
+        x = self.mixer_norm(x + self.dropout(mixed))
+        if self.channel is not None:
+            mixed, past = self._mix_channels(self.channel, x, past, context)
+            x = self.channel_norm(x + self.dropout(mixed))
+        return x, state, past
+
+    @staticmethod
+    def _mix_channels(channel: Channel, x: Stream, past: Any, context: Context | None) -> tuple[Stream, Any]:
+        return channel(x, past, context) if isinstance(channel, StatefulChannel) else (channel(x), None)
+
+    def initial_state(self) -> Any:
+        """The state before the first token of a stream."""
+        state = self.mixer.initial_state()
+        return BlockState(state) if isinstance(self.channel, StatefulChannel) else state
+
+    def state_numbers(self, length: int) -> int:
+        """Real numbers that one sequence keeps after `length` tokens."""
+        channel = self.channel.past_numbers() if isinstance(self.channel, StatefulChannel) else 0
+        return self.mixer.state_numbers(length) + channel

@@ -1,0 +1,205 @@
+"""From a resolved configuration to a model, stage by stage."""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from lcsm.components import resolve
+from lcsm.errors import UsageError
+from lcsm.mixers.base import Mixer
+from lcsm.mixers.eos import EosMixer
+from lcsm.models.backbone import Backbone
+from lcsm.models.block import Block
+from lcsm.models.channel import Channel
+from lcsm.models.classifier import PairClassifier, SequenceClassifier
+from lcsm.models.language_model import LanguageModel
+from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source
+
+STAGES = {"source": Source, "input": Input, "expand": Expand, "oscillation": Oscillation, "shrink": Shrink}
+BASES = {**STAGES, "normaliser": Normaliser, "mixer": Mixer, "channel": Channel}
+PROVIDED = ("input_dim", "d_model", "num_heads", "state_dim", "value_dim", "layer", "num_layers", "common")
+
+
+@contextmanager
+def seeded(seed: int, name: str) -> Iterator[None]:
+    """Draw the initial values of one component from (seed, its name), so that changing one leaves the others alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(zlib.crc32(f"{seed} {name}".encode()))
+        yield
+
+
+class Builder:
+    """Builds the parts of one model.
+
+    Args:
+        config: the resolved configuration as plain dictionaries; `conf/train.yaml` is its table of contents.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config, self.model = config, config["model"]
+        self.allowed = tuple(config.get("allow_targets") or ())
+        # modules that several layers use, made by the first of them
+        self.common: dict[tuple[Any, ...], nn.Module] = {}
+
+    def make(self, group: str, node: dict[str, Any], name: str, **provided: Any) -> Any:
+        """One component: the class that `node` names, with the YAML's settings and what the builder provides."""
+        component = resolve(group, node, BASES[group], self.allowed)
+        settings = {key: value for key, value in node.items() if key != "_target_"}
+        accepted = inspect.signature(component).parameters
+        provided = {key: value for key, value in provided.items() if key in accepted}
+        with seeded(self.config["seed"], name):
+            return component(**provided, **settings)
+
+    def mixer(self, groups: dict[str, Any], layer: int, name: str) -> Mixer:
+        """A token mixer from the groups mixer, source, input, expand, oscillation, shrink and normaliser."""
+        node = dict(groups["mixer"])
+        sizes = {"d_model": self.model["d_model"], "layer": layer, "num_layers": self.model["num_layers"]}
+        sizes["common"] = self.common
+        component = resolve("mixer", node, Mixer, self.allowed)
+        if not issubclass(component, EosMixer):
+            for group in (*STAGES, "normaliser"):
+                if groups.get(group):
+                    chosen = groups[group]["_target_"].rsplit(".", 1)[-1]
+                    raise UsageError(
+                        f"{group} {chosen} has no place in {component.__name__}, a mixer without stages: "
+                        f"choose {group}=none or mixer=eos"
+                    )
+            return self.make("mixer", node, name, **sizes)
+        for group in (*STAGES, "normaliser"):
+            if not groups.get(group):
+                raise UsageError(f"{group}=none leaves mixer=eos without that stage: choose an option of {group}/")
+        sizes |= {"num_heads": node["num_heads"], "state_dim": node["state_dim"]}
+        if node["value_dim"] is None:
+            node["value_dim"] = value_dim(sizes["d_model"], node["num_heads"])
+        sizes["value_dim"] = node["value_dim"]
+        source = self.make("source", groups["source"], f"{name}.source", input_dim=sizes["d_model"], **sizes)
+        stages = {
+            group: self.make(group, groups[group], f"{name}.{group}", input_dim=source.widths[group], **sizes)
+            for group in STAGES
+            if group != "source"
+        }
+        read = sizes | {"value_dim": stages["shrink"].output_dim or sizes["value_dim"]}
+        normaliser = self.make("normaliser", groups["normaliser"], f"{name}.normaliser", **read)
+        second = None
+        if node["reverse"] == "own":
+            second = self.make(
+                "shrink", groups["shrink"], f"{name}.reverse_shrink", input_dim=source.widths["shrink"], **sizes
+            )
+        return self.make(
+            "mixer",
+            node,
+            name,
+            source=source,
+            normaliser=normaliser,
+            reverse_shrink=second,
+            d_model=sizes["d_model"],
+            **stages,
+        )
+
+    def block(self, layer: int) -> Block:
+        """Layer `layer` of the pattern: its mixer, its channel mixer and their norms."""
+        pattern = self.model["pattern"]
+        which = pattern[layer % len(pattern)]
+        named = {"main": self.config, **(self.config.get("mixers") or {})}
+        if which not in named:
+            raise UsageError(
+                f"model.pattern names {which!r}, which is no mixer: choose from {', '.join(named)}, "
+                f"or define mixers.{which}"
+            )
+        name = f"layers.{layer}"
+        channel = None
+        if self.config.get("channel"):
+            sizes = {"d_model": self.model["d_model"], "layer": layer, "num_layers": self.model["num_layers"]}
+            channel = self.make("channel", self.config["channel"], f"{name}.channel", **sizes)
+        block = self.config["block"]
+        return Block(
+            mixer=self.mixer(named[which], layer, f"{name}.mixer"),
+            channel=channel,
+            d_model=self.model["d_model"],
+            norm=block["norm"],
+            epsilon=block["epsilon"],
+            dropout=self.model["dropout"],
+            placement=block["placement"],
+            tied_dropout=block["tied_dropout"],
+        )
+
+    def backbone(self) -> Backbone:
+        """All layers and the final norm."""
+        block = self.config["block"]
+        blocks = [self.block(layer) for layer in range(self.model["num_layers"])]
+        # what leaves a block that normalises after itself needs no norm
+        norm = None if block["placement"] == "post" else block["norm"]
+        return Backbone(blocks, self.model["d_model"], norm, block["epsilon"])
+
+
+def value_dim(d_model: int, num_heads: int) -> int:
+    """P where the heads share the model's width."""
+    if d_model % num_heads:
+        raise UsageError(
+            f"mixer.num_heads={num_heads} must divide model.d_model={d_model}: choose a divisor, or set mixer.value_dim"
+        )
+    return d_model // num_heads
+
+
+def build_model(config: dict[str, Any], vocab_size: int) -> LanguageModel:
+    """The language model that a configuration describes, with initial values drawn from config["seed"].
+
+    Args:
+        config: the resolved configuration as plain dictionaries.
+        vocab_size: V, from the data.
+    Raises:
+        UsageError: a component is unknown, misses its group's base, or stages do not go together.
+    """
+    model = config["model"]
+    backbone = Builder(config).backbone()
+    with seeded(config["seed"], "embedding"):
+        return LanguageModel(
+            backbone, vocab_size, model["embedding_std"], model["embedding_dropout"], model["tie_embeddings"]
+        )
+
+
+def build_classifier(
+    config: dict[str, Any], num_classes: int, vocab_size: int | None, num_features: int | None, documents: int
+) -> SequenceClassifier:
+    """The classifier that a configuration describes, with initial values drawn from config["seed"].
+
+    Args:
+        config: the resolved configuration as plain dictionaries.
+        num_classes, vocab_size, num_features: as in `SequenceClassifier`, from the data.
+        documents: sequences of each example, 1 or 2.
+    Raises:
+        UsageError: as in `build_model`.
+    """
+    model = config["model"]
+    backbone = Builder(config).backbone()
+    kind = PairClassifier if documents == 2 else SequenceClassifier
+    with seeded(config["seed"], "embedding"):
+        return kind(backbone, num_classes, vocab_size, num_features, model["embedding_std"], model["embedding_dropout"])
+
+
+def build_for(config: dict[str, Any], vocab_size: int, facts: Mapping[str, Any]) -> LanguageModel | SequenceClassifier:
+    """The model for some data: a classifier where they have labels, else a language model.
+
+    Args:
+        config: the resolved configuration as plain dictionaries.
+        vocab_size: V, 0 where the data are vectors.
+        facts: what the data say of themselves; labelled data have `num_classes`, `num_features` and `documents`.
+    """
+    if "num_classes" not in facts:
+        return build_model(config, vocab_size)
+    return build_classifier(config, facts["num_classes"], vocab_size or None, facts["num_features"], facts["documents"])
+
+
+def check_model(config: dict[str, Any]) -> None:
+    """Build every kind of layer once, without memory, so that illegal pairs of stages are refused before any work."""
+    builder = Builder(config)
+    with torch.device("meta"):
+        for layer in range(min(config["model"]["num_layers"], len(config["model"]["pattern"]))):
+            builder.block(layer)

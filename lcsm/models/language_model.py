@@ -1,0 +1,72 @@
+"""Embedding, blocks, head: tokens in, logits of the next token out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.nn import functional
+
+from lcsm.models.backbone import Backbone
+from lcsm.shapes import Float, Int, Tensor, Tokens
+from lcsm.structures import Context
+
+
+class LanguageModel(nn.Module):
+    """Predicts a token at every position.
+
+    Args:
+        backbone: the blocks.
+        vocab_size: V.
+        embedding_std: standard deviation of the embedding at the start.
+        embedding_dropout: probability of dropping an entry of the embedded tokens.
+        tie_embeddings: whether the head uses the embedding's weights.
+    """
+
+    def __init__(
+        self, backbone: Backbone, vocab_size: int, embedding_std: float, embedding_dropout: float, tie_embeddings: bool
+    ) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.embedding = nn.Embedding(vocab_size, backbone.d_model)
+        nn.init.normal_(self.embedding.weight, std=embedding_std)
+        self.dropout = nn.Dropout(embedding_dropout)
+        self.backbone = backbone
+        self.head = None
+        if not tie_embeddings:
+            self.head = nn.Linear(backbone.d_model, vocab_size, bias=False)
+            nn.init.normal_(self.head.weight, std=embedding_std)
+
+    def forward(
+        self, tokens: Tokens, state: list[Any] | None = None, context: Context | None = None
+    ) -> tuple[Float[Tensor, "B L V"], list[Any] | None]:
+        """Logits of the next token at every position.
+
+        Args:
+            tokens: [B L].
+            state: None for a whole sequence, otherwise what the last call returned or `initial_state()`.
+            context: document ids and other company of the tokens.
+        """
+        x, state = self.hidden(tokens, state, context)
+        return self.read_out(x), state
+
+    def hidden(
+        self, tokens: Tokens, state: list[Any] | None = None, context: Context | None = None
+    ) -> tuple[Float[Tensor, "B L D"], list[Any] | None]:
+        """What the head reads at every position, and the next state; arguments as in `forward`."""
+        return self.backbone(self.dropout(self.embedding(tokens)), state, context)
+
+    def read_out(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
+        """Logits of the next token at the positions in `x`, which may be chosen ones of `hidden`."""
+        return functional.linear(x, self.embedding.weight if self.head is None else self.head.weight)
+
+    def step(
+        self, token: Int[Tensor, " B"], state: list[Any], context: Context | None = None
+    ) -> tuple[Float[Tensor, "B V"], list[Any]]:
+        """One token: logits [B V] and the next state, at a cost that does not depend on the position for EOS mixers."""
+        logits, state = self(token[:, None], state, context)
+        return logits[:, 0], state
+
+    def initial_state(self) -> list[Any]:
+        """The state before the first token of a stream."""
+        return self.backbone.initial_state()

@@ -1,0 +1,184 @@
+"""What every combination of stages promises: causality, streaming, documents, one result from every algorithm."""
+
+import pytest
+import torch
+
+from lcsm.errors import UsageError
+from lcsm.mixers.base import Mixer
+from lcsm.models.build import Builder
+from lcsm.structures import Context
+from tests.compose import compose, options, small
+
+B, L, D = 2, 13, 8
+# Oscillations that do not stand with the default stages, and what they need.
+PARTNERS = {
+    "delta_product": ("input=value", "expand=key"),
+    "mlstm": ("normaliser=mlstm",),
+    "rwkv4": ("normaliser=rwkv4", "expand.activation=exp", "shrink.activation=exp"),
+}
+# One combination per oscillation, then the other stages around a few of them.
+COMBINATIONS = [
+    *[(f"oscillation={name}", *PARTNERS.get(name, ())) for name in options("oscillation")],
+    *[
+        (f"oscillation={oscillation}", f"expand={expand}", f"shrink={shrink}")
+        for oscillation in ("ones", "diag", "learned_full", "rotation")
+        for expand in ("hand_crafted_legs", "learned", "learned_channels")
+        for shrink in ("data_driven", "learned_channels")
+    ],
+    ("input=ones", "expand=projection", "shrink=memory", "mixer.value_dim=1", "oscillation=learned_rows"),
+    ("input=ones", "expand=projection", "shrink=memory_complex", "mixer.value_dim=1", "oscillation=complex_decay"),
+    ("expand.activation=one_plus_elu", "shrink.activation=softmax", "normaliser=denominator", "oscillation=ones"),
+    ("mixer.gate=silu", "mixer.skip=inputs", "mixer.output=half_glu1", "mixer.activation=gelu", "source=plain"),
+    ("model=attention", "mixer.num_heads=2"),
+    *[
+        (f"model={name}",)
+        for name in ("fwp", "deltanet", "gated_deltanet", "kda", "gdn2", "comba", "deltaproduct", "rwkv7")
+    ],
+]
+BORDERS = [[(0, 4), (4, 5), (5, L)], [(0, 6), (6, 9), (9, L)]]
+NAMES = [" ".join(words) for words in COMBINATIONS]
+
+
+def build(*overrides: str) -> Mixer | None:
+    """A float64 mixer, None where the stages refuse to go together."""
+    try:
+        config = compose(*small(*overrides))
+        return Builder(config).mixer(config, 0, "layer").double()
+    except UsageError:
+        return None
+
+
+def mixer(words: tuple[str, ...]) -> Mixer:
+    found = build(*words)
+    if found is None:
+        pytest.skip("these stages refuse to go together")
+    return found
+
+
+def stream(seed: int = 0) -> torch.Tensor:
+    return torch.randn(B, L, D, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def close(ours: torch.Tensor, other: torch.Tensor) -> None:
+    torch.testing.assert_close(ours, other, rtol=1e-8, atol=1e-10)
+
+
+def test_nearly_all_combinations_go_together():
+    assert sum(build(*words) is None for words in COMBINATIONS) <= 4
+
+
+@pytest.mark.parametrize("words", COMBINATIONS, ids=NAMES)
+def test_output_depends_on_no_later_input(words: tuple[str, ...]):
+    layer, x = mixer(words), stream().requires_grad_()
+    outputs, state = layer(x)
+    gradient = torch.autograd.grad((outputs[:, 5] * stream(1)[:, 5]).sum(), x)[0]
+    assert state is None
+    assert gradient[:, :6].abs().sum() > 0
+    # transforms over the whole length leave rounding errors of the future in the past
+    assert gradient[:, 6:].abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize("words", COMBINATIONS, ids=NAMES)
+def test_step_folds_to_forward(words: tuple[str, ...]):
+    layer, x = mixer(words), stream()
+    state, steps = layer.initial_state(), []
+    for t in range(L):
+        outputs, state = layer.step(x[:, t], state)
+        steps.append(outputs)
+    close(torch.stack(steps, 1), layer(x)[0])
+
+
+@pytest.mark.parametrize("words", COMBINATIONS, ids=NAMES)
+def test_split_with_carried_state_changes_nothing(words: tuple[str, ...]):
+    layer, cotangent = mixer(words), stream(1)
+    whole, split = stream().requires_grad_(), stream().requires_grad_()
+    expected = layer(whole)[0]
+    (expected * cotangent).sum().backward()
+    gradients = [parameter.grad for parameter in layer.parameters()]
+    layer.zero_grad(set_to_none=True)
+    state, parts = layer.initial_state(), []
+    for start, stop in ((0, 1), (1, 3), (3, 8), (8, L)):
+        outputs, state = layer(split[:, start:stop], state)
+        parts.append(outputs)
+    (torch.cat(parts, 1) * cotangent).sum().backward()
+    close(torch.cat(parts, 1), expected)
+    close(split.grad, whole.grad)
+    for gradient, ours in zip(gradients, (parameter.grad for parameter in layer.parameters()), strict=True):
+        if gradient is not None:
+            close(ours, gradient)
+
+
+@pytest.mark.parametrize("words", COMBINATIONS, ids=NAMES)
+def test_packed_documents_give_what_they_give_alone(words: tuple[str, ...]):
+    layer, x = mixer(words), stream()
+    # every row has borders of its own, and an id that comes back is another document
+    segments = torch.tensor([[0] * 4 + [1] + [0] * 8, [3] * 6 + [2] * 3 + [5] * 4])
+    alone = [[layer(x[row : row + 1, start:stop])[0] for start, stop in BORDERS[row]] for row in range(B)]
+    expected = torch.cat([torch.cat(parts, 1) for parts in alone])
+    close(layer(x, None, Context(segments=segments))[0], expected)
+    state, parts = layer.initial_state(), []
+    for start, stop in ((0, 2), (2, 3), (3, 6), (6, L)):
+        # ids may come first with a later call, and the first document goes on
+        context = None if stop == 2 else Context(segments=segments[:, start:stop])
+        outputs, state = layer(x[:, start:stop], state, context)
+        parts.append(outputs)
+    close(torch.cat(parts, 1), expected)
+
+
+@pytest.mark.parametrize("words", COMBINATIONS, ids=NAMES)
+def test_every_fitting_algorithm_gives_the_same_numbers(words: tuple[str, ...]):
+    layer, x, cotangent = mixer(words), stream(), stream(1)
+    found = {}
+    for name in getattr(layer, "fits", ()):
+        other = build(*words, f"mixer.algorithm={name}")
+        assert other is not None
+        other.load_state_dict(layer.state_dict())
+        outputs = other(x)[0]
+        gradients = torch.autograd.grad((outputs * cotangent).sum(), list(other.parameters()), allow_unused=True)
+        found[name] = [outputs, *(gradient for gradient in gradients if gradient is not None)]
+    for name, values in found.items():
+        for ours, expected in zip(values, found["reference"], strict=True):
+            torch.testing.assert_close(
+                ours, expected, rtol=1e-6, atol=1e-8, msg=lambda text, name=name: f"{name}: {text}"
+            )
+
+
+@pytest.mark.parametrize("words", COMBINATIONS, ids=NAMES)
+def test_autocast_keeps_the_memory_in_float32_and_the_outputs_near(words: tuple[str, ...]):
+    layer, x = mixer(words), stream()
+    expected = layer(x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, state = layer.float()(x.float(), layer.initial_state())
+    memory = getattr(state, "memory", None)
+    assert memory is None or memory.dtype in (torch.float32, torch.complex64)
+    error = (outputs.double() - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+    assert error < 0.1
+
+
+def test_tied_second_direction_completes_the_sum_over_all_tokens():
+    words = ("oscillation=ones", "source=plain", "normaliser=identity", "mixer.reverse=tied")
+    layer, x = mixer(words), stream()
+    inputs, expand, shrink = (getattr(layer, name)(x)[0] for name in ("input", "expand", "shrink"))
+    weights = torch.einsum("bthn,bshn->bhts", shrink[..., 0], expand[..., 0])
+    expected = torch.einsum("bhts,bshp->bthp", weights, inputs).flatten(2)
+    close(layer(x)[0], layer.output(expected, x))
+
+
+def test_mixer_that_writes_nothing_of_the_text_is_refused():
+    config = compose(*small("input=ones", "expand=learned", "mixer.value_dim=1"))
+    with pytest.raises(UsageError, match="expand=projection"):
+        Builder(config).mixer(config, 0, "layer")
+
+
+@pytest.mark.parametrize("reverse", ["tied", "own"])
+def test_bidirectional_mixer_refuses_to_stream(reverse: str):
+    layer = mixer((f"mixer.reverse={reverse}",))
+    with pytest.raises(UsageError, match=r"mixer\.reverse=none"):
+        layer(stream(), layer.initial_state())
+
+
+def test_bidirectional_packed_documents_give_what_they_give_alone():
+    layer, x = build("oscillation=diag", "mixer.reverse=own", "source=plain"), stream()
+    segments = torch.tensor([0] * 4 + [1] * 9).expand(B, L)
+    alone = torch.cat([layer(x[:, :4])[0], layer(x[:, 4:])[0]], 1)
+    close(layer(x, None, Context(segments=segments))[0], alone)

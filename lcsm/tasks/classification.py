@@ -1,0 +1,50 @@
+"""Classification: one label for a whole sequence."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lcsm.structures import Context
+from lcsm.tasks.base import Batch, Task, token_loss
+
+
+class Classification(Task):
+    """Cross entropy and accuracy over sequences.
+
+    Metrics: `val/loss` in nats per sequence and `val/accuracy` in [0, 1], exact over the validation data.
+    """
+
+    monitor = "val/accuracy"
+    mode = "max"
+    documents = 1
+
+    def sequences(self, batch: Batch) -> tuple[Tensor, Tensor, Context | None]:
+        """Inputs, mask and document ids of all sequences of a batch."""
+        return sequences(batch, "")
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The model's prediction for a batch, [B classes]."""
+        return self.model(*self.sequences(batch))
+
+    def positions_in(self, batch: Batch) -> int:
+        return batch["labels"].numel()
+
+    def loss_sum(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return token_loss(self.logits(batch), batch["labels"])
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        logits = self.logits(batch)
+        nats, count = token_loss(logits, batch["labels"])
+        correct = (logits.argmax(-1) == batch["labels"]).sum()
+        self.totals[dataloader_idx].add(nats=nats, count=count, correct=correct)
+
+    def validation_metrics(self, index: int, totals: dict[str, float]) -> dict[str, float]:
+        suffix, count = self.suffix(index), max(totals["count"], 1.0)
+        return {f"val/loss{suffix}": totals["nats"] / count, f"val/accuracy{suffix}": totals["correct"] / count}
+
+
+def sequences(batch: Batch, prefix: str) -> tuple[Tensor, Tensor, Context | None]:
+    """Inputs, mask and document ids under the names of a batch that begin with `prefix`."""
+    inputs = batch[f"{prefix}tokens"] if f"{prefix}tokens" in batch else batch[f"{prefix}inputs"]
+    segments = batch.get(f"{prefix}segments")
+    return inputs, batch[f"{prefix}mask"], None if segments is None else Context(segments=segments)

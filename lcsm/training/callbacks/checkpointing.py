@@ -1,0 +1,160 @@
+"""Saves `last.ckpt` and `best.ckpt`, always at the end of an optimiser step."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from lcsm.training.callbacks.nonfinite import require_finite_weights
+from lcsm.training.callbacks.progress_state import is_last_step, step_ended, validation_follows
+from lcsm.training.checkpoints import BEST, HEADER, LAST, MODEL_PREFIX
+from lcsm.training.files import TEMPORARY, sync_directory
+
+MakeHeader = Callable[..., dict[str, Any]]
+
+
+class Checkpointing(Checkpoint):
+    """Keeps the newest and the best state of a run.
+
+    `last.ckpt` is written every `every` steps, before and after each validation and at the end; `best.ckpt` when a
+    validation improved the monitored metric. What is saved before a validation says so, and a resumed run then starts
+    with it.
+
+    Args:
+        directory: where the files go.
+        make_header: makes the header of a checkpoint from `step`, `weights` and `metrics`.
+        monitor: name of the validation metric.
+        mode: "min" or "max".
+        every: steps between two saves; None saves around validations and at the end only.
+    Attributes:
+        saved_step: step of the newest file, None before the first.
+    """
+
+    def __init__(self, directory: Path, make_header: MakeHeader, monitor: str, mode: str, every: int | None) -> None:
+        self.directory = directory
+        self.make_header = make_header
+        self.monitor = monitor
+        self.mode = mode
+        self.every = every
+        self.best_value: float | None = None
+        self.best_step: int | None = None
+        self.metrics: dict[str, float] = {}
+        self.saved_step: int | None = None
+        self.validation_due = False
+        self.loaded_step: int | None = None
+
+    @property
+    def last(self) -> Path:
+        return self.directory / LAST
+
+    @property
+    def best(self) -> Path:
+        return self.directory / BEST
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "best_value": self.best_value,
+            "best_step": self.best_step,
+            "metrics": self.metrics,
+            "validation_due": self.validation_due,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_value, self.best_step, self.metrics = (
+            state_dict[key] for key in ("best_value", "best_step", "metrics")
+        )
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.loaded_step = checkpoint["global_step"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.loaded_step is None:
+            return
+        if trainer.ckpt_path == str(self.last):
+            self.saved_step = self.loaded_step
+            if self.best_step == self.loaded_step:
+                # the run may have died between the two names
+                self.copy_to_best(trainer)
+        if not self.best.exists():
+            # a run that goes on in another directory has no best file there
+            self.best_value = self.best_step = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not step_ended(trainer):
+            return
+        follows = validation_follows(trainer)
+        if is_last_step(trainer):
+            # the validation after the last step saves; without one this is the last chance
+            if not follows:
+                self.save(trainer)
+        elif follows or (self.every and trainer.global_step % self.every == 0):
+            self.save(trainer, validation_due=follows)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        self.metrics = {
+            name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")
+        }
+        improved = self.note_best(trainer.global_step)
+        self.save(trainer)
+        if improved:
+            self.copy_to_best(trainer)
+
+    def note_best(self, step: int) -> bool:
+        """Whether the present metrics beat the best so far, which they then become."""
+        value = self.metrics.get(self.monitor, math.nan)
+        if math.isnan(value):
+            return False
+        better = self.best_value is None or (value < self.best_value if self.mode == "min" else value > self.best_value)
+        if better:
+            self.best_value, self.best_step = value, step
+        return better
+
+    def save(self, trainer: Trainer, validation_due: bool = False) -> None:
+        """Write `last.ckpt`.
+
+        Raises:
+            NonFiniteError: a weight is not finite; the earlier checkpoint stays.
+            UsageError: the file cannot be written.
+        """
+        require_finite_weights(trainer, self.describe_good())
+        self.validation_due = validation_due
+        trainer.save_checkpoint(self.last, weights_only=False)
+        self.saved_step = trainer.global_step
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        weights = {
+            name.removeprefix(MODEL_PREFIX): value
+            for name, value in checkpoint["state_dict"].items()
+            if name.startswith(MODEL_PREFIX)
+        }
+        checkpoint[HEADER] = self.make_header(step=trainer.global_step, weights=weights, metrics=self.metrics)
+
+    def copy_to_best(self, trainer: Trainer) -> None:
+        """Make `best.ckpt` a second name of the file `last.ckpt`; the next save gives `last.ckpt` a new file."""
+        if trainer.is_global_zero:
+            temporary = self.best.with_name(f"{TEMPORARY}{BEST}-{os.getpid()}")
+            try:
+                os.link(self.last, temporary)
+            except OSError:
+                # a file system without hard links
+                shutil.copyfile(self.last, temporary)
+            os.replace(temporary, self.best)
+            sync_directory(self.directory)
+        trainer.strategy.barrier("best checkpoint")
+
+    def describe_good(self) -> str:
+        """Where the newest good state lies, in words."""
+        if self.saved_step is None:
+            return "no checkpoint was saved before"
+        return f"last good checkpoint: {self.last} (step {self.saved_step})"

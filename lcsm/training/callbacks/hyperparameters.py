@@ -1,0 +1,107 @@
+"""Hyperparameters beside their scores in TensorBoard, from the start of a run on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lcsm.training.callbacks.throughput import Throughput, peak_memory
+
+STAGES = ("mixer", "source", "input", "expand", "oscillation", "shrink", "normaliser", "channel")
+
+
+def flat_hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings by which runs are compared: a short flat set, for the columns of a table.
+
+    Stages appear under the name of the chosen option where the configuration knows it (`choices`), else of their class.
+    """
+    choices = config.get("choices") or {}
+    flat: dict[str, Any] = {"model": config.get("model", {}).get("name")}
+    for stage in STAGES:
+        target = (config.get(stage) or {}).get("_target_", "none")
+        flat[stage] = choices.get(stage, target.rpartition(".")[2])
+    for key in ("d_model", "num_layers"):
+        flat[key] = config.get("model", {}).get(key)
+    for key in ("num_heads", "state_dim"):
+        flat[key] = (config.get("mixer") or {}).get(key)
+    flat |= {"lr": config.get("optim", {}).get("lr"), "weight_decay": config.get("optim", {}).get("weight_decay")}
+    flat |= {"schedule": config.get("schedule", {}).get("name"), "batch_size": config.get("data", {}).get("batch_size")}
+    flat["seed"] = config.get("seed")
+    return {key: value for key, value in flat.items() if value is not None}
+
+
+class Hyperparameters(Callback):
+    """Fills the hparams table of TensorBoard: settings at the start, scores (`hp/...`) after every validation.
+
+    Scores are the best value of the monitored metric so far, tokens per second, peak memory and the number of
+    parameters. They start as "not a number", so that a run without a validation never looks best.
+
+    Args:
+        config: the whole configuration.
+        monitor: name of the validation metric.
+        mode: "min" or "max".
+        throughput: measures the speed, None where that is switched off.
+        facts: further numbers that are known from the start.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        monitor: str,
+        mode: str,
+        throughput: Throughput | None,
+        facts: dict[str, float],
+    ) -> None:
+        self.config = config
+        self.monitor = monitor
+        self.mode = mode
+        self.throughput = throughput
+        self.facts = facts
+        self.best = math.nan
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    @property
+    def score_name(self) -> str:
+        return f"hp/{self.monitor.removeprefix('val/')}"
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step:
+            # a resumed run has its row already
+            return
+        parameters = float(sum(parameter.numel() for parameter in pl_module.parameters()))
+        scores = {self.score_name: math.nan, "hp/parameters": parameters, "hp/peak_mib": math.nan}
+        scores |= {f"hp/{name}": float(value) for name, value in self.facts.items()}
+        if self.throughput is not None:
+            scores["hp/tokens_per_second"] = math.nan
+        for logger in tensorboards(trainer):
+            logger.log_hyperparams(flat_hyperparameters(self.config), scores, step=0)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
+            return
+        value = float(trainer.callback_metrics[self.monitor])
+        better = value < self.best if self.mode == "min" else value > self.best
+        if math.isnan(self.best) or better:
+            self.best = value
+        scores = {self.score_name: self.best, "hp/peak_mib": peak_memory(pl_module.device)}
+        if self.throughput is not None and self.throughput.tokens_per_second is not None:
+            scores["hp/tokens_per_second"] = self.throughput.tokens_per_second
+        for logger in tensorboards(trainer):
+            logger.log_metrics(scores, trainer.global_step)
+
+
+def tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:
+    """The TensorBoard loggers of a trainer, on the rank that writes."""
+    return (
+        [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if trainer.is_global_zero
+        else []
+    )

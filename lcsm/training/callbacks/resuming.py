@@ -1,0 +1,75 @@
+"""Puts a run back where its checkpoint left it, beyond what Lightning restores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning import Callback, LightningModule
+from lightning.pytorch.callbacks import WeightAveraging
+
+from lcsm.errors import UsageError
+from lcsm.training.callbacks.checkpointing import Checkpointing
+
+
+class Resume(Callback):
+    """Restores a pending validation, the training weights of an averaged run and, if forced, the settings of the
+    configuration.
+
+    Lightning restores the optimiser and the schedule as they were stored. Where the configuration was changed on
+    purpose (`resume_force`), learning rates, decay and schedule are those of the configuration, at the step of the
+    checkpoint.
+
+    Args:
+        config_wins: whether the configuration overrides the stored optimiser settings.
+    """
+
+    def __init__(self, config_wins: bool) -> None:
+        self.config_wins = config_wins
+        self.stored_groups: list[dict[str, Any]] = []
+        self.own_groups: list[dict[str, Any]] = []
+        self.own_factors: list[Any] = []
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)
+        if "current_model_state" in checkpoint and not averages:
+            pl_module.load_state_dict(checkpoint["current_model_state"])
+        if checkpoint["callbacks"].get(Checkpointing.__qualname__, {}).get("validation_due"):
+            mark_validation_due(checkpoint["loops"]["fit_loop"])
+        self.stored_groups = checkpoint["optimizer_states"][0]["param_groups"]
+
+    def on_fit_start(self, trainer: Any, pl_module: LightningModule) -> None:
+        groups = trainer.optimizers[0].param_groups
+        self.own_groups = [{key: value for key, value in group.items() if key != "params"} for group in groups]
+        self.own_factors = list(trainer.lr_scheduler_configs[0].scheduler.lr_lambdas)
+        here = [(sorted(group), len(group["params"])) for group in groups]
+        there = [(sorted(group), len(group["params"])) for group in self.stored_groups]
+        if here != there:
+            raise UsageError(
+                "the optimiser or its parameter groups differ from those of the checkpoint, so its state does not fit\n"
+                "restore the optim settings of that run or start a new run"
+            )
+
+    def on_train_start(self, trainer: Any, pl_module: LightningModule) -> None:
+        if not self.config_wins:
+            return
+        schedule = trainer.lr_scheduler_configs[0].scheduler
+        schedule.lr_lambdas = self.own_factors
+        schedule.base_lrs = [group["initial_lr"] for group in self.own_groups]
+        for group, own, factor in zip(
+            trainer.optimizers[0].param_groups, self.own_groups, self.own_factors, strict=True
+        ):
+            group.update(own)
+            group["lr"] = own["initial_lr"] * factor(schedule.last_epoch)
+        schedule._last_lr = [group["lr"] for group in trainer.optimizers[0].param_groups]
+
+
+def mark_validation_due(fit_loop: dict[str, Any]) -> None:
+    """Make Lightning start with the validation that was due when the state was saved.
+
+    Without this mark it takes a state saved after a training batch for one whose validation is done. It repeats a
+    validation that looks interrupted in its first batch.
+    """
+    progress = fit_loop["epoch_loop.val_loop.batch_progress"]
+    progress["total"] = {"ready": 1, "completed": 0, "started": 1, "processed": 0}
+    progress["current"] = {"ready": 0, "completed": 0, "started": 0, "processed": 0}
+    progress["is_last_batch"] = False

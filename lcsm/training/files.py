@@ -1,0 +1,54 @@
+"""Files that are either the old one or the new one, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+TEMPORARY = ".unfinished-"
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place in one step.
+
+    The data are on the disk before the name changes, so that neither a kill nor a power failure leaves half a file
+    under the final name. The temporary file lies beside its target: across file systems a rename would be a copy.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Put a changed name on the disk, where the system lets a directory be synchronised."""
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON for people and programs, in one step."""
+    write_atomically(path, lambda file: file.write((json.dumps(content, indent=2, sort_keys=True) + "\n").encode()))
+
+
+def sweep_temporary(directory: Path) -> list[Path]:
+    """Remove what killed runs left behind while writing; the removed files."""
+    stale = sorted(directory.glob(f"{TEMPORARY}*")) if directory.is_dir() else []
+    for file in stale:
+        file.unlink(missing_ok=True)
+    return stale

@@ -1,0 +1,148 @@
+"""Which parameter learns at which rate and with which weight decay, and the optimiser over these groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn, optim
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from lcsm.errors import UsageError
+from lcsm.training.schedules import build_schedule
+
+OPTIMISERS: dict[str, Callable[..., Optimizer]] = {
+    "adamw": optim.AdamW,
+    "sgd": optim.SGD,
+}
+# settings of the groups; every other key of `optim` is an argument of the optimiser
+GROUPING = ("name", "lr", "weight_decay", "embedding_decay", "groups")
+
+
+def takes_decay(parameter: nn.Parameter, name: str, owner: nn.Module, embedding_decay: bool) -> bool:
+    """Whether weight decay applies to a parameter.
+
+    Decay pulls matrices towards zero. It leaves alone what is marked `_no_decay` (decays, steps, slopes), biases,
+    parameters of norms, everything with fewer than two axes, and embeddings unless `embedding_decay`.
+    """
+    if getattr(parameter, "_no_decay", False) or parameter.ndim < 2 or name.rpartition(".")[2].endswith("bias"):
+        return False
+    if "norm" in type(owner).__name__.lower():
+        return False
+    return embedding_decay if isinstance(owner, nn.Embedding) else True
+
+
+def parameter_groups(model: nn.Module, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Parameters grouped by their rate and decay, as torch optimisers take them.
+
+    Args:
+        model: its trainable parameters are grouped; a shared one belongs to its first owner.
+        config: `optim` node: lr, weight_decay, embedding_decay and groups, `{name: {lr, weight_decay, match}}`. A group
+            holds the parameters that are marked with its name, and those whose names fit a pattern of `match`, such as
+            "*.expand.*", which wins over a mark; of several groups the first one that fits. A null lr is the base lr, a
+            null weight_decay the rule of `takes_decay`; a number holds for all parameters of the group.
+    Returns:
+        Dicts with name, lr, weight_decay, params and the names of the parameters (`parameter_names`), largest group
+        first.
+    """
+    check_rates(config)
+    groups: dict[str, dict[str, Any]] = {}
+    owners = {
+        id(module_parameter): module
+        for module in reversed([*model.modules()])
+        for module_parameter in module.parameters(recurse=False)
+    }
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        mark = matching(name, config) or getattr(parameter, "_lr_group", None)
+        own = (config.get("groups") or {}).get(mark) or {}
+        lr = config["lr"] if own.get("lr") is None else own["lr"]
+        decays = takes_decay(parameter, name, owners[id(parameter)], config["embedding_decay"])
+        decay = (config["weight_decay"] if decays else 0.0) if own.get("weight_decay") is None else own["weight_decay"]
+        label = (mark or "base") if decay else f"{mark or 'base'}_no_decay"
+        group = groups.setdefault(
+            label, {"name": label, "lr": float(lr), "weight_decay": float(decay), "params": [], "parameter_names": []}
+        )
+        group["params"].append(parameter)
+        group["parameter_names"].append(name)
+    if not groups:
+        raise UsageError(f"{type(model).__name__} has no trainable parameter; there is nothing to optimise")
+    return sorted(groups.values(), key=lambda group: -sum(p.numel() for p in group["params"]))
+
+
+def matching(name: str, config: dict[str, Any]) -> str | None:
+    """The first group with a pattern that fits the name of a parameter."""
+    for group, own in (config.get("groups") or {}).items():
+        if any(fnmatchcase(name, pattern) for pattern in (own or {}).get("match") or ()):
+            return str(group)
+    return None
+
+
+def check_rates(config: dict[str, Any]) -> None:
+    """Refuse rates that are not finite or negative."""
+    nodes = {"optim": config} | {
+        f"optim.groups.{name}": node or {} for name, node in (config.get("groups") or {}).items()
+    }
+    for path, node in nodes.items():
+        match = node.get("match") if path != "optim" else None
+        if match is not None and not (isinstance(match, list) and all(isinstance(pattern, str) for pattern in match)):
+            raise UsageError(f"{path}.match={match!r} must be a list of patterns such as ['*.expand.*']")
+        for key in ("lr", "weight_decay"):
+            value = node.get(key)
+            if value is None and path != "optim":
+                continue
+            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+                raise UsageError(f"{path}.{key}={value} must be a finite number >= 0")
+
+
+def group_table(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per group for people: name, lr, weight_decay, count of numbers, names of the parameters."""
+    return [
+        {
+            "name": group["name"],
+            "lr": group["lr"],
+            "weight_decay": group["weight_decay"],
+            "count": sum(p.numel() for p in group["params"]),
+            "parameters": list(group["parameter_names"]),
+        }
+        for group in groups
+    ]
+
+
+def build_optimiser(config: dict[str, Any]) -> Callable[[nn.Module], tuple[Optimizer, LRScheduler]]:
+    """The callable that a task uses to make its optimiser and schedule.
+
+    Args:
+        config: the whole configuration; `optim` and `schedule` are read.
+    Raises:
+        UsageError: an unknown name or an illegal value, found now and not when training starts.
+    """
+    settings = dict(config["optim"])
+    name = settings.get("name")
+    if name not in OPTIMISERS:
+        raise UsageError(f"optim.name={name!r} is not known; choose {', '.join(OPTIMISERS)}")
+    check_rates(settings)
+    arguments = {key: value for key, value in settings.items() if key not in GROUPING}
+    build_schedule(config["schedule"])
+    trainer = config.get("trainer") or {}
+    if str(trainer.get("precision", "")).endswith("mixed") and trainer.get("gradient_clip_val") is not None:
+        # Lightning cannot clip gradients that a fused optimiser unscales by itself
+        arguments.pop("fused", None)
+
+    def optimise(model: nn.Module) -> tuple[Optimizer, LRScheduler]:
+        groups = parameter_groups(model, settings)
+        for group in groups:
+            # the optimiser stores its groups in checkpoints; the names are for the table only
+            del group["parameter_names"]
+        try:
+            optimiser = OPTIMISERS[name](groups, lr=settings["lr"], **arguments)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"optim={name}: {error}") from error
+        factors: list[Callable[[int], float]] = [build_schedule(config["schedule"]) for _ in groups]
+        return optimiser, LambdaLR(optimiser, factors)
+
+    return optimise

@@ -1,0 +1,175 @@
+"""From which checkpoint a run continues, and whether its configuration still means the same run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lcsm.errors import UsageError
+from lcsm.training.checkpoints import (
+    BEST,
+    LAST,
+    Checkpoint,
+    digest,
+    existing,
+    find_resumable,
+    read_checkpoint,
+    weight_differences,
+)
+
+logger = logging.getLogger(__name__)
+
+# keys that may change within a run: where things go, how they are shown, when they are saved
+FREE_ROOTS = (
+    "name",
+    "resume",
+    "resume_force",
+    "allow_targets",
+    "paths",
+    "hydra",
+    "callbacks",
+    "logger",
+    "choices",
+    "threads",
+)
+FREE_KEYS = ("data.num_workers", "data.cache_dir", "data.pin_memory")
+# of the trainer only these make another run; `max_steps` may grow, and a schedule that depends on it shows up itself
+BINDING_KEYS = (
+    "callbacks.ema",
+    "trainer.accumulate_grad_batches",
+    "trainer.gradient_clip_algorithm",
+    "trainer.gradient_clip_val",
+    "trainer.overfit_batches",
+    "trainer.precision",
+)
+# these choose the order in which numbers are added: the same run, but rounded differently from here on
+ROUNDING_KEYS = (
+    "threads",
+    "trainer.accelerator",
+    "trainer.benchmark",
+    "trainer.deterministic",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+)
+
+
+def find_checkpoint(resume: str | None, run_dir: Path) -> Checkpoint | None:
+    """The checkpoint that `resume` asks for.
+
+    Args:
+        resume: None starts anew, "auto" takes the valid checkpoint of `run_dir` with the most steps, if there is one;
+            otherwise the path of a checkpoint or of a run directory.
+        run_dir: the directory of the run that is about to start.
+    Raises:
+        UsageError: a checkpoint is missing or damaged, or a new run would write over an old one.
+    """
+    if resume is None:
+        old = existing(run_dir / "checkpoints" / name for name in (LAST, BEST))
+        if old:
+            raise UsageError(
+                f"run directory {run_dir} holds a run already ({old[0].name})\n"
+                "continue it with resume=auto, or choose another directory"
+            )
+        return None
+    path = run_dir if resume == "auto" else Path(resume)
+    if resume != "auto" and not path.is_dir():
+        return read_file(resume)
+    checkpoint, skipped = find_resumable(path / "checkpoints")
+    for line in skipped:
+        logger.warning(line)
+    if checkpoint is None and skipped:
+        raise UsageError(f"resume={resume}: no checkpoint in {path / 'checkpoints'} is valid\n{skipped[0]}")
+    if checkpoint is None and resume != "auto":
+        raise UsageError(f"resume={resume}: there is no checkpoint in {path / 'checkpoints'}")
+    if checkpoint is None:
+        logger.info("resume=auto: no checkpoint in %s yet, starting at step 0", path / "checkpoints")
+    return checkpoint
+
+
+def read_file(resume: str) -> Checkpoint:
+    """The checkpoint at a path; where it is not valid the error names a valid neighbour."""
+    try:
+        return read_checkpoint(resume)
+    except UsageError as error:
+        neighbour = None if "://" in resume else find_resumable(Path(resume).parent)[0]
+        hint = f"\nnewest valid checkpoint beside it: {neighbour.path} (step {neighbour.step})" if neighbour else ""
+        raise UsageError(f"{error}{hint}") from error
+
+
+def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a nested configuration as (dotted key, value)."""
+    if isinstance(node, Mapping) and node:
+        for key, value in node.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, list(node) if isinstance(node, (list, tuple)) else node
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Keys whose values differ between two configurations: (key, old, new); a missing key has the value None."""
+    before, after = dict(flatten(old)), dict(flatten(new))
+    keys = sorted({*before, *after})
+    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+
+
+def is_binding(key: str) -> bool:
+    """Whether a change of this key makes another run of it."""
+    if key in BINDING_KEYS:
+        return True
+    root = key.partition(".")[0]
+    return root not in (*FREE_ROOTS, "trainer") and key not in FREE_KEYS
+
+
+def check_continues(checkpoint: Checkpoint, config: dict[str, Any], model: nn.Module, datamodule: Any) -> None:
+    """Refuse to continue a checkpoint as another run.
+
+    A changed key that enters the numbers (model, data, seed, optimiser, schedule, ...) is refused unless
+    `resume_force` is true; then the configuration wins over what the checkpoint stores, for the learning rate too. A
+    tokeniser, a data set or weights that do not fit are refused in any case. Other changed keys are only reported,
+    with a warning where results will not be those of the unbroken run to the bit.
+
+    Raises:
+        UsageError: at most three lines with the differing keys.
+    """
+    changed = differences(checkpoint.config, config)
+    for key, before, after in changed:
+        if key in ("resume", "resume_force", *ROUNDING_KEYS):
+            continue
+        logger.info("resume: %s was %s in the checkpoint and is %s now; the configuration wins", key, before, after)
+    binding = [f"{key}: {before} -> {after}" for key, before, after in changed if is_binding(key)]
+    if binding and not config.get("resume_force"):
+        more = f" and {len(binding) - 4} more" if len(binding) > 4 else ""
+        raise UsageError(
+            f"checkpoint {checkpoint.path} belongs to another configuration\n{'; '.join(binding[:4])}{more}\n"
+            "undo the change, start a new run, or let the configuration win with resume_force=true"
+        )
+    wrong = weight_differences(model.state_dict(), checkpoint.weights)
+    if wrong:
+        raise UsageError(f"checkpoint {checkpoint.path} is of another model: {wrong[0]}")
+    tokenizer = tokenizer_state(datamodule)
+    if digest(tokenizer) != digest(checkpoint.tokenizer):
+        raise UsageError(
+            f"checkpoint {checkpoint.path} was trained with another tokeniser: its tokens would mean other text here\n"
+            "use the tokeniser of that run or start a new run"
+        )
+    rounding = [f"{key}: {before} -> {after}" for key, before, after in changed if key in ROUNDING_KEYS]
+    if rounding:
+        logger.warning("resume: %s; results will differ in rounding from the unbroken run", ", ".join(rounding))
+    facts = datamodule.describe()
+    other = differences(checkpoint.data, facts)
+    if other and not config.get("resume_force"):
+        phrases = "; ".join(f"{key}: {before} -> {after}" for key, before, after in other[:4])
+        raise UsageError(
+            f"the data differ from those of checkpoint {checkpoint.path}\n{phrases}\n"
+            "restore them, start a new run, or continue with resume_force=true"
+        )
+
+
+def tokenizer_state(datamodule: Any) -> dict[str, Any] | None:
+    """State of the data module's tokeniser, None for data without text."""
+    return datamodule.tokenizer_state() if hasattr(datamodule, "tokenizer_state") else None

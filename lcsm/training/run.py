@@ -1,0 +1,265 @@
+"""One training run: trainer, loggers, callbacks, resume, and the end mark."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loggers import Logger
+from omegaconf import OmegaConf
+
+from lcsm.errors import UsageError
+from lcsm.tasks.base import Task
+from lcsm.training.callbacks.build import Callbacks, build_callbacks
+from lcsm.training.callbacks.throughput import peak_memory
+from lcsm.training.checkpoint_io import SafeCheckpointIO
+from lcsm.training.checkpoints import Checkpoint, make_header
+from lcsm.training.errors import Interrupted
+from lcsm.training.files import sweep_temporary, write_atomically, write_json
+from lcsm.training.lock import RunLock
+from lcsm.training.loggers import build_loggers
+from lcsm.training.quiet import quiet
+from lcsm.training.rank import is_first_rank
+from lcsm.training.resume import check_continues, find_checkpoint, tokenizer_state
+from lcsm.training.signals import StopSignals
+from lcsm.training.strategies import check_strategy
+
+log = logging.getLogger(__name__)
+
+END_MARK = "end.json"
+CONFIG = "config.yaml"
+# arguments of the trainer that belong to the run
+OWN = ("callbacks", "logger", "plugins", "default_root_dir", "enable_checkpointing", "check_val_every_n_epoch",
+       "use_distributed_sampler", "max_epochs")  # fmt: skip
+
+
+def fit(
+    task: Task,
+    datamodule: Any,
+    config: dict[str, Any],
+    run_dir: str | Path,
+    signals: StopSignals | None = None,
+    facts: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    """Train a task, or continue it, and return what came out.
+
+    Args:
+        task: model and optimiser.
+        datamodule: set up as far as `vocab_size` and `describe()` need it; its `first_batch` is set here.
+        config: the whole resolved configuration as plain data.
+        run_dir: `config.yaml`, `checkpoints/`, `tb/`, `figures/`, `metrics.csv` and `end.json` go here.
+        signals: already listening for signals; None listens from here on.
+        facts: numbers that stand beside the scores, e.g. state size and FLOPs per token; they enter hparams as
+            `hp/<name>` and the end mark.
+    Returns:
+        `status` ("finished", or "stopped" when `trainer.max_time` ended it), `step`, the last `val/...` metrics,
+        `best/<metric>` and `best/step`, `tokens_per_second`, `seconds`, `peak_mib`, `parameters`, `checkpoint` (the
+        best file, else the last; None without), `already_finished`.
+    Raises:
+        UsageError: the run cannot start or continue as asked.
+        NonFiniteError: the numbers went wrong; the last good checkpoint is intact.
+        Interrupted: a signal stopped the run; its state is saved.
+    """
+    run_dir = Path(run_dir)
+    make_writable(run_dir)
+    with ExitStack() as stack:
+        if signals is None:
+            signals = stack.enter_context(StopSignals())
+        if is_first_rank():
+            stack.enter_context(RunLock(run_dir))
+            sweep_temporary(run_dir / "checkpoints")
+        stack.enter_context(quiet())
+        checkpoint = find_checkpoint(config.get("resume"), run_dir)
+        if checkpoint is not None:
+            check_continues(checkpoint, config, task.model, datamodule)
+            max_steps = config["trainer"]["max_steps"]
+            if 0 <= max_steps <= checkpoint.step:
+                return already_finished(checkpoint, task, run_dir, max_steps)
+            log.info("continuing %s at step %d", checkpoint.path, checkpoint.step)
+        return train(task, datamodule, config, run_dir, signals, checkpoint, facts or {})
+
+
+def make_writable(run_dir: Path) -> None:
+    """Make the run directory and try to write in it, before anything expensive happens."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=run_dir):
+            pass
+    except OSError as error:
+        raise UsageError(f"run directory {run_dir} cannot be written: {error.strerror}; choose another") from error
+
+
+def train(
+    task: Task,
+    datamodule: Any,
+    config: dict[str, Any],
+    run_dir: Path,
+    signals: StopSignals,
+    checkpoint: Checkpoint | None,
+    facts: dict[str, float],
+) -> dict[str, Any]:
+    """The part of `fit` between a decided start and the end mark."""
+    loggers = build_loggers(config["logger"], run_dir, None if checkpoint is None else checkpoint.step)
+    callbacks = build_callbacks(
+        config,
+        task=task,
+        datamodule=datamodule,
+        run_dir=run_dir,
+        loggers=loggers,
+        signals=signals,
+        make_header=functools.partial(
+            make_header,
+            config=config,
+            vocab_size=datamodule.vocab_size,
+            tokenizer=tokenizer_state(datamodule),
+            data=datamodule.describe(),
+        ),
+        resumed=checkpoint is not None,
+        facts=facts,
+    )
+    trainer = build_trainer(config["trainer"], run_dir, loggers, callbacks)
+    datamodule.first_batch = 0 if checkpoint is None else batches_done(checkpoint)
+    end: dict[str, Any] = {"status": "failed"}
+    start = time.perf_counter()
+    mark = run_dir / END_MARK
+    if is_first_rank():
+        mark.unlink(missing_ok=True)
+        text = OmegaConf.to_yaml(OmegaConf.create(config))
+        write_atomically(run_dir / CONFIG, lambda file: file.write(text.encode()))
+    try:
+        path = None if checkpoint is None else str(checkpoint.path)
+        trainer.fit(task, datamodule=datamodule, ckpt_path=path, weights_only=True)
+        end = facts | summary(trainer, task, callbacks, time.perf_counter() - start)
+    except Interrupted:
+        end = {"status": "interrupted"}
+        raise
+    except UsageError as error:
+        end["error"] = str(error)
+        raise
+    finally:
+        if trainer.is_global_zero:
+            write_json(mark, finite({"step": trainer.global_step} | end))
+    if signals.number is not None:
+        # it came when the run was ending anyway: all is saved, but whoever started the run asked to stop
+        raise Interrupted(signals.number, trainer.global_step, Path(end["checkpoint"]) if end["checkpoint"] else None)
+    return end
+
+
+def build_trainer(config: dict[str, Any], run_dir: Path, loggers: list[Logger], callbacks: Callbacks) -> Trainer:
+    """The trainer of a `trainer` node; validation intervals count optimiser steps."""
+    arguments = dict(config)
+    taken = [name for name in OWN if arguments.pop(name, None) is not None]
+    if taken:
+        raise UsageError(f"trainer.{taken[0]} is set by the run itself; leave it out")
+    if arguments.get("max_steps") is None or arguments["max_steps"] < 1:
+        raise UsageError(
+            f"trainer.max_steps={arguments.get('max_steps')} must be at least 1: training is counted in steps"
+        )
+    check_strategy(arguments)
+    interval = arguments.get("val_check_interval")
+    if isinstance(interval, float):
+        raise UsageError(f"trainer.val_check_interval={interval} must be a whole number of steps: there are no epochs")
+    if isinstance(interval, int):
+        arguments["val_check_interval"] = interval * (arguments.get("accumulate_grad_batches") or 1)
+    # our own bar is one of the callbacks
+    arguments["enable_progress_bar"] = False
+    try:
+        return Trainer(
+            **arguments,
+            callbacks=callbacks.all,
+            logger=loggers or False,
+            plugins=[SafeCheckpointIO()],
+            default_root_dir=run_dir,
+            enable_checkpointing=callbacks.checkpointing is not None,
+            check_val_every_n_epoch=None,
+            use_distributed_sampler=False,
+            enable_autolog_hparams=False,
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise UsageError(f"trainer: {str(error).splitlines()[0]}") from error
+
+
+def batches_done(checkpoint: Checkpoint) -> int:
+    """Number of training batches that a checkpoint has behind it, those of accumulation included."""
+    return int(checkpoint.content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"])
+
+
+def summary(trainer: Trainer, task: Task, callbacks: Callbacks, seconds: float) -> dict[str, Any]:
+    """What a run returns."""
+    checkpointing, throughput, stopping = callbacks.checkpointing, callbacks.throughput, callbacks.stopping
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+    if not metrics and checkpointing is not None:
+        metrics = checkpointing.metrics
+    complete = trainer.global_step >= trainer.max_steps or (stopping is not None and stopping.reason() is not None)
+    result: dict[str, Any] = {
+        "status": "finished" if complete else "stopped",
+        "step": trainer.global_step,
+        "seconds": seconds,
+        "tokens_per_second": throughput.tokens_per_second if throughput else None,
+        "peak_mib": peak_memory(task.device),
+        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        "checkpoint": None,
+        "already_finished": False,
+        **metrics,
+    }
+    if checkpointing is not None:
+        result[f"best/{task.monitor}"], result["best/step"] = checkpointing.best_value, checkpointing.best_step
+        found = [path for path in (checkpointing.best, checkpointing.last) if path.exists()]
+        result["checkpoint"] = str(found[0]) if found else None
+    return result
+
+
+def already_finished(checkpoint: Checkpoint, task: Task, run_dir: Path, max_steps: int) -> dict[str, Any]:
+    """What a run returns that has nothing left to do."""
+    log.info("already at step %d of %d (%s): nothing to train", checkpoint.step, max_steps, checkpoint.path)
+    result = {
+        "status": "finished",
+        "step": checkpoint.step,
+        "seconds": 0.0,
+        "tokens_per_second": None,
+        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        "checkpoint": str(checkpoint.path),
+        "already_finished": True,
+        **checkpoint.metrics,
+    }
+    if is_first_rank() and not (run_dir / END_MARK).exists():
+        write_json(run_dir / END_MARK, finite(result))
+    return result
+
+
+def finite(result: dict[str, Any]) -> dict[str, Any]:
+    """A result as strict JSON holds it: null for what is not a finite number."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in result.items()
+    }
+
+
+def evaluate(task: Task, datamodule: Any, config: dict[str, Any]) -> dict[str, float]:
+    """The validation metrics of a task with its present weights, without writing anything.
+
+    Args:
+        task: its model holds the weights to be measured.
+        datamodule: gives the validation loaders.
+        config: the whole configuration; device, precision and `limit_val_batches` of its trainer are used.
+    """
+    used = ("accelerator", "devices", "num_nodes", "strategy", "precision", "limit_val_batches", "deterministic")
+    arguments = {name: value for name, value in config["trainer"].items() if name in used}
+    with quiet():
+        trainer = Trainer(
+            **arguments,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        trainer.validate(task, datamodule=datamodule, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -1,0 +1,96 @@
+"""Learning-rate schedules: factors of the base rate as plain functions of the step, with picklable state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from lcsm.errors import UsageError
+
+
+class WarmUp:
+    """A schedule that rises linearly from 1/warmup_steps to 1 over the first steps.
+
+    Instances are called with the number of finished steps and return the factor of the next one. They hold plain
+    numbers, which is what `LambdaLR` stores in a checkpoint.
+    """
+
+    def __init__(self, warmup_steps: int) -> None:
+        if warmup_steps < 0:
+            raise UsageError(f"schedule.warmup_steps={warmup_steps} must be >= 0; 0 starts at the full rate")
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        return self.after(step)
+
+    def after(self, step: int) -> float:
+        """The factor once the warm-up is over."""
+        return 1.0
+
+
+class Constant(WarmUp):
+    """Warm-up, then the full rate."""
+
+
+class Cosine(WarmUp):
+    """Warm-up, then half a cosine down to `final_fraction` of the rate at `max_steps`, where it stays."""
+
+    def __init__(self, warmup_steps: int, final_fraction: float, max_steps: int) -> None:
+        super().__init__(warmup_steps)
+        if not 0 <= final_fraction <= 1:
+            raise UsageError(
+                f"schedule.final_fraction={final_fraction} must lie in [0, 1]; 0.1 ends at a tenth of the rate"
+            )
+        if max_steps < 1:
+            raise UsageError(
+                f"schedule.max_steps={max_steps} must be at least 1: a cosine needs its end; "
+                "set trainer.max_steps or use schedule=constant"
+            )
+        if warmup_steps > max_steps:
+            raise UsageError(
+                f"schedule.warmup_steps={warmup_steps} is beyond schedule.max_steps={max_steps}; "
+                "lower it or train longer"
+            )
+        self.final_fraction = final_fraction
+        self.max_steps = max_steps
+
+    def after(self, step: int) -> float:
+        progress = min(1.0, (step - self.warmup_steps) / max(1, self.max_steps - self.warmup_steps))
+        return self.final_fraction + (1 - self.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class InverseSquareRoot(WarmUp):
+    """Warm-up, then the rate falls as 1/sqrt(step), from the full rate at the end of the warm-up.
+
+    Source: Vaswani et al., Attention Is All You Need (arXiv 1706.03762), section 5.3, up to a constant.
+    """
+
+    def __init__(self, warmup_steps: int) -> None:
+        super().__init__(warmup_steps)
+        if warmup_steps < 1:
+            raise UsageError(f"schedule.warmup_steps={warmup_steps} must be at least 1 for schedule=inverse_sqrt")
+
+    def after(self, step: int) -> float:
+        return math.sqrt(self.warmup_steps / (step + 1))
+
+
+SCHEDULES: dict[str, Callable[..., WarmUp]] = {
+    "cosine": Cosine,
+    "inverse_sqrt": InverseSquareRoot,
+    "constant": Constant,
+}
+
+
+def build_schedule(config: dict[str, Any]) -> WarmUp:
+    """The schedule of `config["schedule"]`: its name and the settings of its class."""
+    settings = dict(config)
+    name = settings.pop("name", None)
+    if name not in SCHEDULES:
+        raise UsageError(f"schedule.name={name!r} is not known; choose {', '.join(SCHEDULES)}")
+    try:
+        return SCHEDULES[name](**settings)
+    except TypeError as error:
+        raise UsageError(f"schedule={name}: {error}") from error

@@ -1,0 +1,91 @@
+"""Groups of parameters: who decays, who has an own rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lcsm.errors import UsageError
+from lcsm.parameters import mark
+from lcsm.training.parameter_groups import build_optimiser, group_table, parameter_groups
+from tests.training.toy_run import toy_config
+
+
+class Marked(nn.Module):
+    """One parameter of every kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(5, 4)
+        self.linear = nn.Linear(4, 4)
+        self.norm = nn.LayerNorm([2, 4])
+        self.decays = mark(nn.Parameter(torch.zeros(2, 4)), group="oscillation")
+        self.angles = mark(nn.Parameter(torch.zeros(2, 4)), no_decay=False, group="oscillation")
+        self.scale = nn.Parameter(torch.ones(3))
+        self.head = nn.Linear(4, 5, bias=False)
+        self.head.weight = self.embedding.weight
+        self.frozen = nn.Parameter(torch.ones(2, 2), requires_grad=False)
+
+
+def names(**changes: Any) -> dict[str, set[str]]:
+    """Names of the parameters by group."""
+    config = toy_config(**changes)["optim"]
+    return {group["name"]: set(group["parameter_names"]) for group in parameter_groups(Marked(), config)}
+
+
+def test_only_unmarked_matrices_decay() -> None:
+    groups = names(optim__groups={})
+    assert groups["base"] == {"linear.weight"}
+    assert groups["oscillation"] == {"angles"} and groups["oscillation_no_decay"] == {"decays"}
+    assert groups["base_no_decay"] == {"embedding.weight", "linear.bias", "norm.weight", "norm.bias", "scale"}
+
+
+def test_embeddings_decay_when_asked_and_a_tied_head_belongs_to_them() -> None:
+    assert "embedding.weight" in names(optim__embedding_decay=True)["base"]
+
+
+def test_a_group_has_its_own_rate_and_decay() -> None:
+    config = toy_config(optim__groups={"oscillation": {"lr": 0.001, "weight_decay": 0.02}})["optim"]
+    groups = {group["name"]: group for group in parameter_groups(Marked(), config)}
+    assert groups["oscillation"]["lr"] == 0.001 and groups["oscillation"]["weight_decay"] == 0.02
+    assert set(groups["oscillation"]["parameter_names"]) == {"angles", "decays"}
+    assert groups["base"]["lr"] == 0.01 and groups["base"]["weight_decay"] == 0.1
+
+
+def test_every_trainable_parameter_is_in_exactly_one_group() -> None:
+    model = Marked()
+    rows = group_table(parameter_groups(model, toy_config()["optim"]))
+    listed = [name for row in rows for name in row["parameters"]]
+    assert sorted(listed) == sorted(name for name, p in model.named_parameters() if p.requires_grad)
+    assert sum(row["count"] for row in rows) == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_the_optimiser_is_fused_and_follows_the_schedule() -> None:
+    model = nn.Linear(3, 3)
+    optimiser, schedule = build_optimiser(toy_config())(model)
+    assert all(group["fused"] for group in optimiser.param_groups)
+    assert schedule.get_last_lr()[0] == pytest.approx(0.01 / 3)
+    model(torch.ones(1, 3)).sum().backward()
+    optimiser.step()
+    schedule.step()
+    assert schedule.get_last_lr()[0] == pytest.approx(0.02 / 3)
+
+
+@pytest.mark.parametrize(
+    "key,value", [("lr", float("nan")), ("lr", -1.0), ("weight_decay", float("inf")), ("lr", None)]
+)
+def test_rates_must_be_finite_and_not_negative(key: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"optim.{key}="):
+        build_optimiser(toy_config(**{f"optim__{key}": value}))
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(UsageError, match="choose adamw, sgd"):
+        build_optimiser(toy_config(optim__name="adam2"))
+    with pytest.raises(UsageError, match="choose cosine, inverse_sqrt, constant"):
+        build_optimiser(toy_config(schedule__name="linear"))
+    with pytest.raises(UsageError, match=r"schedule=cosine.*warm"):
+        build_optimiser(toy_config(schedule__warm=3))

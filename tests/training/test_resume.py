@@ -1,0 +1,185 @@
+"""A run that is broken off and resumed gives the numbers of the unbroken run, to the bit."""
+
+from __future__ import annotations
+
+import csv
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lcsm.errors import UsageError
+from lcsm.tasks.language_modelling import LanguageModelling
+from lcsm.training.checkpoints import read_checkpoint
+from lcsm.training.errors import Interrupted
+from lcsm.training.run import fit
+from lcsm.training.signals import StopSignals
+from tests.training.toy_run import ToyData, toy_config, toy_fit, toy_task
+
+STEPS = 8
+BASE = {"trainer__max_steps": STEPS, "schedule__max_steps": STEPS, "trainer__val_check_interval": 3}
+
+
+class Killed(Exception):
+    """Stands for SIGKILL: nothing of the run is done after it."""
+
+
+def dying(hook: str, step: int) -> type[LanguageModelling]:
+    """A task that dies in a hook once `step` steps are finished; hooks of tasks run after those of callbacks."""
+
+    def die(self: LanguageModelling, *_: Any) -> None:
+        if self.trainer.global_step == step:
+            raise Killed
+        getattr(LanguageModelling, hook)(self, *_)
+
+    return type("Dying", (LanguageModelling,), {hook: die})
+
+
+def rows(run_dir: Path) -> list[dict[str, str]]:
+    """The metrics of a run without those of the clock and the memory."""
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    kept = ("step", "train", "val", "lr")
+    return [{name: value for name, value in row.items() if name.split("/")[0] in kept} for row in table]
+
+
+def final_state(run_dir: Path) -> dict[str, Any]:
+    """Everything in the last checkpoint that a run computes."""
+    content = read_checkpoint(run_dir / "checkpoints" / "last.ckpt").content
+    state = {key: content[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")}
+    return state | {"current": content.get("current_model_state"), "averaging": content.get("averaging_state")}
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Equality to the bit of nested containers of tensors."""
+    if isinstance(left, torch.Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(equal, left, right))
+    return left == right
+
+
+@pytest.mark.parametrize("accumulate,ema", [(1, None), (2, None), (2, 0.9)])
+@pytest.mark.parametrize(
+    "hook,step",
+    [("on_train_batch_end", 2), ("on_train_batch_end", 3), ("on_validation_start", 3), ("on_train_batch_start", 3),
+     ("on_train_batch_start", 5), ("on_validation_epoch_start", STEPS)],
+)  # fmt: skip
+def test_a_killed_run_resumes_to_the_bit(tmp_path: Path, hook: str, step: int, accumulate: int, ema: Any) -> None:
+    changes = BASE | {"trainer__accumulate_grad_batches": accumulate, "callbacks__ema": ema}
+    toy_fit(tmp_path / "whole", toy_config(**changes))
+    with pytest.raises(Killed):
+        toy_fit(tmp_path / "broken", toy_config(**changes), dying(hook, step))
+    toy_fit(tmp_path / "broken", toy_config(**changes, resume="auto"))
+    assert equal(final_state(tmp_path / "whole"), final_state(tmp_path / "broken"))
+    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+    best = [read_checkpoint(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("whole", "broken")]
+    assert best[0].step == best[1].step and equal(best[0].weights, best[1].weights)
+
+
+@pytest.mark.parametrize("step,accumulate", [(1, 2), (3, 2), (3, 1), (5, 1)])
+def test_a_signalled_run_saves_stops_and_resumes_to_the_bit(tmp_path: Path, step: int, accumulate: int) -> None:
+    changes = BASE | {"trainer__accumulate_grad_batches": accumulate, "callbacks__checkpoint": {"every": None}}
+    signals = StopSignals()
+
+    def note(self: LanguageModelling, *_: Any) -> None:
+        signals.number = signal.SIGTERM if self.trainer.global_step == step - 1 else signals.number
+
+    task = type("Signalled", (LanguageModelling,), {"on_before_zero_grad": note})
+    toy_fit(tmp_path / "whole", toy_config(**changes))
+    with pytest.raises(Interrupted) as stopped:
+        toy_fit(tmp_path / "broken", toy_config(**changes), task, signals=signals)
+    assert stopped.value.exit_code == 143 and stopped.value.step == step
+    toy_fit(tmp_path / "broken", toy_config(**changes, resume="auto"))
+    assert equal(final_state(tmp_path / "whole"), final_state(tmp_path / "broken"))
+    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+
+
+def test_loader_workers_change_nothing(tmp_path: Path) -> None:
+    config = toy_config(trainer__max_steps=3)
+    fit(toy_task(config), ToyData(), config, tmp_path / "none")
+    fit(toy_task(config), ToyData(workers=1), config, tmp_path / "one")
+    assert equal(final_state(tmp_path / "none"), final_state(tmp_path / "one"))
+
+
+def test_a_finished_run_says_so_and_trains_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, first = toy_fit(tmp_path, toy_config(trainer__max_steps=4))
+    before = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
+    with caplog.at_level("INFO"):
+        _, again = toy_fit(tmp_path, toy_config(trainer__max_steps=4, resume="auto"))
+    assert "already at step 4" in caplog.text
+    assert again["already_finished"] and again["val/loss"] == first["val/loss"]
+    assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_a_second_run_does_not_write_over_the_first(tmp_path: Path) -> None:
+    toy_fit(tmp_path, toy_config(trainer__max_steps=1))
+    with pytest.raises(UsageError, match="resume=auto"):
+        toy_fit(tmp_path, toy_config(trainer__max_steps=1))
+
+
+def test_auto_resume_skips_a_damaged_file_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    toy_fit(tmp_path, toy_config(trainer__max_steps=4) | constant())
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    damaged = last.read_bytes()[: last.stat().st_size // 2]
+    last.unlink()
+    last.write_bytes(damaged)
+    _, out = toy_fit(tmp_path, toy_config(trainer__max_steps=6, resume="auto") | constant())
+    assert "skipped" in caplog.text and "last.ckpt" in caplog.text and out["step"] == 6
+
+
+def constant() -> dict[str, Any]:
+    """A schedule that does not depend on the number of steps."""
+    return {"schedule": {"name": "constant", "warmup_steps": 0}}
+
+
+def test_a_changed_setting_is_refused_unless_forced(tmp_path: Path) -> None:
+    toy_fit(tmp_path, toy_config(trainer__max_steps=4))
+    changes = {"trainer__max_steps": 6, "optim__lr": 0.5, "resume": "auto"}
+    with pytest.raises(UsageError, match=r"optim.lr: 0.01 -> 0.5") as refused:
+        toy_fit(tmp_path, toy_config(**changes))
+    assert len(str(refused.value).splitlines()) <= 3
+    toy_fit(tmp_path, toy_config(**changes, resume_force=True))
+    rates = [float(row["lr/base"]) for row in rows(tmp_path)]
+    # the schedule goes on from step 4 with the rate of the configuration
+    assert rates[4] == pytest.approx(50 * 0.009728616793536588, rel=1e-6) and len(rates) == 6
+
+
+def test_what_changes_rounding_is_named_in_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    toy_fit(tmp_path, toy_config(trainer__max_steps=2, threads=1, name="a") | constant())
+    changes = {"trainer__max_steps": 3, "threads": 2, "trainer__deterministic": True, "name": "b", "resume": "auto"}
+    _, out = toy_fit(tmp_path, toy_config(**changes) | constant())
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    lines = [line for line in lines if line.startswith("resume: ")]
+    assert out["step"] == 3 and len(lines) == 1
+    assert "threads: 1 -> 2, trainer.deterministic: None -> True" in lines[0] and "name" not in lines[0]
+
+
+def test_other_seeds_models_and_tokenisers_are_refused(tmp_path: Path) -> None:
+    toy_fit(tmp_path, toy_config(trainer__max_steps=2))
+    config = toy_config(trainer__max_steps=4, resume="auto", resume_force=True)
+    with pytest.raises(UsageError, match="seed: 1 -> 2"):
+        toy_fit(tmp_path, toy_config(trainer__max_steps=4, resume="auto", seed=2))
+    with pytest.raises(UsageError, match="another model"):
+        fit(toy_task(config, width=12), ToyData(), config, tmp_path)
+    data = ToyData()
+    data.tokenizer_state = lambda: {"kind": "bpe", "json": "{}"}  # type: ignore[method-assign]
+    with pytest.raises(UsageError, match="another tokeniser"):
+        fit(toy_task(config), data, config, tmp_path)
+
+
+def test_another_optimiser_is_refused_even_if_forced(tmp_path: Path) -> None:
+    toy_fit(tmp_path, toy_config(trainer__max_steps=2))
+    config = toy_config(trainer__max_steps=4, resume="auto", resume_force=True)
+    config["optim"] = {"name": "sgd", "lr": 0.1, "weight_decay": 0.0, "embedding_decay": False, "momentum": 0.9}
+    with pytest.raises(UsageError, match="optimiser or its parameter groups differ"):
+        toy_fit(tmp_path, config)
+
+
+def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        toy_fit(tmp_path, toy_config(resume=str(tmp_path / "nothing.ckpt")))

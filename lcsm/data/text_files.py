@@ -71,6 +71,9 @@ class TextFiles(TextData):
                 f"data.root={root} and data.train_files={train_files}: give one of them;\n"
                 "data.root=<folder with train.* and valid.*>, or data.train_files=<files> and maybe data.val_files"
             )
+        for name, files in self._files.values():
+            if files == "" or (files is not None and not isinstance(files, str) and "" in files):
+                raise UsageError(f"{name}={files!r} names no file: give a path, or leave {name} out")
         if root is not None and (val_files is not None or test_files is not None):
             raise UsageError(
                 f"data.root={root} already has the other splits; use data.train_files to name files yourself"

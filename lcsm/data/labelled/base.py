@@ -1,0 +1,191 @@
+"""Data modules whose examples are whole sequences with a label: padded batches, masks, splits."""
+
+from abc import abstractmethod
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from lcsm.data.base import BatchDataModule, EvaluationBatches, require_integer
+from lcsm.data.labelled.store import SPLITS, LabelledSet, Sequences, Source, Stored, stored
+from lcsm.data.sampling import Batch, EpochOrder, Shard
+from lcsm.errors import UsageError
+
+# rows are padded to a multiple of this, so that few different lengths occur
+LENGTH_STEP = 64
+
+
+class Collate:
+    """Makes a batch of chosen examples.
+
+    Args:
+        length: longest row; what is longer must have been cut before.
+        scale: (mean, standard deviation) of values that are numbers; None where they are ids of tokens.
+    """
+
+    def __init__(self, length: int, scale: tuple[float, float] | None) -> None:
+        self.length = length
+        self.scale = scale
+
+    def batch(self, examples: LabelledSet, mine: np.ndarray, together: np.ndarray) -> Batch:
+        """A batch of the examples `mine`, padded as far as the whole global batch `together` needs.
+
+        Args:
+            mine: indices of this process's rows.
+            together: indices of all rows of the global batch.
+        """
+        length = self.padded_length(max(int(part.lengths[together].max()) for part in examples.documents))
+        batch = {"labels": torch.from_numpy(examples.labels[mine])}
+        for prefix, document in zip(("", "other_"), examples.documents, strict=False):
+            batch |= {f"{prefix}{name}": part for name, part in self.rows(document, mine, length).items()}
+        if not examples.ragged:
+            batch = {name: part for name, part in batch.items() if not name.endswith("segments")}
+        return batch
+
+    def padded_length(self, longest: int) -> int:
+        """The next multiple of LENGTH_STEP, within the longest row."""
+        return max(longest, min(-(-longest // LENGTH_STEP) * LENGTH_STEP, self.length))
+
+    def rows(self, document: Sequences, chosen: np.ndarray, length: int) -> Batch:
+        """`tokens` or `inputs`, `mask` and `segments` of some sequences."""
+        values = document.padded(chosen, length)
+        mask = np.arange(length) < document.lengths[chosen, None]
+        rows = {"mask": torch.from_numpy(mask), "segments": torch.from_numpy((~mask).astype(np.int64))}
+        if self.scale is None:
+            return rows | {"tokens": torch.from_numpy(values.astype(np.int64))}
+        mean, deviation = self.scale
+        numbers = np.where(mask, (values.astype(np.float32) - np.float32(mean)) / np.float32(deviation), np.float32(0))
+        return rows | {"inputs": torch.from_numpy(numbers)[..., None]}
+
+
+class LabelledBatches(Dataset[Batch]):
+    """Training batches of a set, in a new order every epoch; batch i is a function of (seed, i)."""
+
+    def __init__(self, examples: LabelledSet, collate: Collate, batch_size: int, seed: int, shard: Shard) -> None:
+        self.examples, self.collate = examples, collate
+        self.batch_size = batch_size
+        self.order = EpochOrder(seed, len(examples))
+        self.shard = shard
+
+    def __getitem__(self, index: int) -> Batch:
+        _, together = self.order.locate(index * self.batch_size + np.arange(self.batch_size))
+        return self.collate.batch(self.examples, together[self.shard.slice(self.batch_size)], together)
+
+
+class LabelledRows(EvaluationBatches):
+    """Every example of a set once, in order."""
+
+    def __init__(self, examples: LabelledSet, collate: Collate, batch_size: int, shard: Shard) -> None:
+        super().__init__(len(examples), batch_size, shard)
+        self.examples, self.collate = examples, collate
+
+    def rows(self, chosen: slice) -> Batch:
+        mine = np.arange(chosen.start, chosen.stop)
+        return self.collate.batch(self.examples, mine, mine)
+
+
+class LabelledData(BatchDataModule):
+    """Sequences with one label each, or pairs of sequences with one label.
+
+    A batch has `labels`, int64 [B]; `tokens`, int64 [B L], or `inputs`, float32 [B L F]; `mask`, bool [B L], True where
+    a position belongs to the sequence; and where lengths differ `segments`, int64 [B L], 0 in the sequence and 1 in the
+    padding behind it. A batch of pairs has the second sequence under `other_tokens`, `other_mask` and `other_segments`.
+    Rows are padded to the longest of their global batch, rounded up to a multiple of 64, and not beyond `length`.
+
+    Args:
+        length: longest row.
+        evaluate_on: split that the validation loader reads.
+        cache_dir: where the examples are kept; None = $LCSM_CACHE, or lcsm in the user's cache folder.
+        batch_size, num_workers, seed: see `BatchDataModule`.
+    Attributes:
+        num_classes: number of labels.
+        num_features: F where inputs are vectors; None where they are tokens.
+        documents: sequences of each example, 1 or 2.
+        scale: mean and standard deviation that are taken off vectors.
+    """
+
+    num_classes: int
+    num_features: int | None = None
+    documents: int = 1
+    scale: tuple[float, float] | None = None
+    # ids of tokens; 0 for vectors
+    num_tokens: int = 0
+
+    def __init__(
+        self,
+        *,
+        length: int,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        evaluate_on: Literal["validation", "test"],
+        cache_dir: str | None,
+    ) -> None:
+        super().__init__(length=length, batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if evaluate_on not in SPLITS[1:]:
+            raise UsageError(f"data.evaluate_on={evaluate_on!r} must be validation or test")
+        self.evaluate_on = evaluate_on
+        self._cache_dir = cache_dir
+        self._stored: Stored | None = None
+
+    @abstractmethod
+    def source(self) -> Source:
+        """Find the examples; says which files are missing."""
+
+    @property
+    def vocab_size(self) -> int:
+        return self.num_tokens
+
+    @property
+    def val_names(self) -> list[str]:
+        return ["1x"]
+
+    def prepare(self) -> Stored:
+        """Read or generate the examples, once; later calls return the same.
+
+        Raises:
+            UsageError: files are missing or broken, or the cache cannot be written.
+        """
+        if self._stored is None:
+            self._stored = stored(self.source(), self.documents, self._cache_dir)
+        return self._stored
+
+    def prepare_data(self) -> None:
+        self.prepare()
+
+    def setup(self, stage: str) -> None:
+        self.prepare()
+
+    def kind(self) -> dict[str, Any]:
+        """What a model must know about the data before they are read."""
+        return {
+            "num_classes": self.num_classes,
+            "num_features": self.num_features,
+            "documents": self.documents,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Kind, sizes and hashes of the splits."""
+        splits = self.prepare().facts["splits"]
+        facts = {f"{split}_{name}": value for split, part in splits.items() for name, value in part.items()}
+        return {"kind": type(self).__name__.lower(), "length": self.length, **self.kind(), **facts}
+
+    def collate(self) -> Collate:
+        """Makes the batches."""
+        return Collate(self.length, self.scale)
+
+    def training_batches(self, shard: Shard) -> Dataset[Batch]:
+        examples = self.prepare().load("train")
+        return LabelledBatches(examples, self.collate(), self.batch_size, self.seed, shard)
+
+    def evaluation_batches(self, split: str, shard: Shard) -> dict[str, EvaluationBatches]:
+        examples = self.prepare().load(self.evaluate_on if split == "validation" else split)
+        return {"1x": LabelledRows(examples, self.collate(), self.batch_size, shard)}
+
+
+def require_sizes(**sizes: int | None) -> None:
+    """Refuse numbers of examples below 1; None is left alone."""
+    for name, size in sizes.items():
+        if size is not None:
+            require_integer(f"data.{name}", size, 1)

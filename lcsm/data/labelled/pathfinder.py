@@ -1,0 +1,194 @@
+"""Pathfinder and Path-X: contour images as sequences of grey values, generated or read from the released files."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from lcsm.data.base import require_integer
+from lcsm.data.labelled.base import LabelledData, require_sizes
+from lcsm.data.labelled.contours import ContourRule, draw_block
+from lcsm.data.labelled.folders import file_facts, require_folder
+from lcsm.data.labelled.splits import Shares
+from lcsm.data.labelled.store import SPLITS, LabelledSet, Source, joined
+from lcsm.errors import UsageError
+
+# images that one random stream makes; a constant, so that the set depends on nothing else
+BLOCK = 256
+# the released subset that is used in publications
+LEVEL = "curv_contour_length_14"
+EXPECTED = (
+    f"{LEVEL}/metadata/*.npy and {LEVEL}/imgs/*/*.png: "
+    "folder pathfinder32 or pathfinder128 of lra_release (long-range-arena)"
+)
+
+
+def as_rows(images: np.ndarray, labels: np.ndarray) -> LabelledSet:
+    """Images as sequences of their rows."""
+    flat = images.reshape(len(images), -1)
+    return LabelledSet((joined(flat.ravel(), np.full(len(flat), flat.shape[1])),), labels)
+
+
+class DrawnContours(Source):
+    """Generated images.
+
+    Args:
+        rule: how they are made.
+        sizes: images of every split.
+        seed: data seed.
+        processes: how many draw at once; 0 draws in this process. The images do not depend on it.
+    """
+
+    name = "Pathfinder"
+    dtype = np.uint8
+
+    def __init__(self, rule: ContourRule, sizes: dict[str, int | None], seed: int, processes: int) -> None:
+        self.rule, self.sizes, self.seed, self.processes = rule, sizes, seed, processes
+        self.settings = {"rule": asdict(rule), "seed": seed}
+
+    def blocks(self, split: str) -> Iterator[LabelledSet]:
+        rows = self.sizes[split] or 0
+        places = [(SPLITS.index(split), start, min(BLOCK, rows - start)) for start in range(0, rows, BLOCK)]
+        make = partial(draw_block, self.rule, self.seed)
+        if not self.processes:
+            yield from (as_rows(*make(place)) for place in places)
+            return
+        with ProcessPoolExecutor(self.processes, mp_context=get_context("spawn")) as pool:
+            yield from (as_rows(*drawn) for drawn in pool.map(make, places))
+
+
+class ReleasedContours(Source):
+    """The images of the Long Range Arena's release, split 80 : 10 : 10.
+
+    Args:
+        root: folder `pathfinder32` or `pathfinder128` of lra_release.
+        resolution: height and width that the images must have.
+    """
+
+    name = "Pathfinder files"
+    dtype = np.uint8
+
+    def __init__(self, root: str, resolution: int) -> None:
+        self.folder, self.resolution = require_folder(root, EXPECTED), resolution
+        lists = (self.folder / LEVEL / "metadata").glob("*.npy")
+        self.lists = sorted(lists, key=lambda path: (len(path.stem), path.stem))
+        if not self.lists:
+            raise UsageError(f"data.root={root} lacks {LEVEL}/metadata/*.npy;\nexpected {EXPECTED}")
+        self.shares = Shares({"train": 0.8, "validation": 0.1, "test": 0.1})
+        self.sizes = dict.fromkeys(SPLITS)
+        self.settings = {"resolution": resolution, **file_facts(self.lists)}
+
+    def blocks(self, split: str) -> Iterator[LabelledSet]:
+        samples = [sample for path in self.lists for sample in self.samples(path)]
+        chosen = self.shares.indices(len(samples), split)
+        for start in range(0, len(chosen), BLOCK):
+            part = [samples[index] for index in chosen[start : start + BLOCK]]
+            yield as_rows(np.stack([self.image(path) for path, _ in part]), np.array([label for _, label in part]))
+
+    def samples(self, path: Path) -> list[tuple[Path, int]]:
+        """Images and labels of one list; the lists are texts in spite of their names."""
+        found = []
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            words = line.split()
+            if len(words) < 4 or words[3] not in ("0", "1"):
+                raise UsageError(f"{path}, line {number}: expected folder, file, number and label 0 or 1")
+            found.append((self.folder / LEVEL / words[0] / words[1], int(words[3])))
+        return found
+
+    def image(self, path: Path) -> np.ndarray:
+        """Grey values, uint8 [R R]."""
+        try:
+            with Image.open(path) as file:
+                grey = np.asarray(file.convert("L"))
+        except (OSError, UnidentifiedImageError) as error:
+            raise UsageError(f"{path} is missing or no readable image: {error}") from error
+        if grey.shape != (self.resolution, self.resolution):
+            raise UsageError(
+                f"{path} has {grey.shape[0]} x {grey.shape[1]} pixels, but data.resolution={self.resolution}"
+            )
+        return grey
+
+
+class Pathfinder(LabelledData):
+    """Pathfinder of the Long Range Arena as a sequence of grey values from -1 to 1; Path-X at resolution 128.
+
+    Args:
+        root: folder with the released files; None generates images by `ContourRule`.
+        resolution: height and width; the length is its square.
+        contour_length, distractor_length, num_distractors, dash_length, dash_thickness, gaps, continuity,
+            seed_distance, marker_radius, margin: see `ContourRule`.
+        num_train, num_val, num_test: generated images.
+        num_workers: processes that make batches, and that draw the images.
+        batch_size, seed, evaluate_on, cache_dir: see `LabelledData`.
+    Raises:
+        UsageError: a value is out of range, or files are missing.
+    """
+
+    num_classes = 2
+    num_features = 1
+    # values v / 255 less 1/2, over 1/2
+    scale = (127.5, 127.5)
+
+    def __init__(
+        self,
+        *,
+        root: str | None,
+        resolution: int,
+        contour_length: int,
+        distractor_length: int,
+        num_distractors: int,
+        dash_length: float,
+        dash_thickness: float,
+        gaps: Sequence[float],
+        continuity: float,
+        seed_distance: float,
+        marker_radius: float,
+        margin: float,
+        num_train: int,
+        num_val: int,
+        num_test: int,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        evaluate_on: Literal["validation", "test"],
+        cache_dir: str | None,
+    ) -> None:
+        require_integer("data.resolution", resolution, 8)
+        super().__init__(
+            length=resolution**2,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            evaluate_on=evaluate_on,
+            cache_dir=cache_dir,
+        )
+        require_sizes(num_train=num_train, num_val=num_val, num_test=num_test)
+        self.sizes: dict[str, int | None] = {"train": num_train, "validation": num_val, "test": num_test}
+        self.root, self.resolution = root, resolution
+        self.rule = ContourRule(
+            resolution=resolution,
+            contour_length=contour_length,
+            distractor_length=distractor_length,
+            num_distractors=num_distractors,
+            dash_length=dash_length,
+            dash_thickness=dash_thickness,
+            gaps=tuple(gaps),
+            continuity=continuity,
+            seed_distance=seed_distance,
+            marker_radius=marker_radius,
+            margin=margin,
+        )
+
+    def source(self) -> Source:
+        if self.root is not None:
+            return ReleasedContours(self.root, self.resolution)
+        return DrawnContours(self.rule, self.sizes, self.seed, self.num_workers)
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"resolution": self.resolution, "generated": self.root is None}

@@ -1,0 +1,79 @@
+"""The command line: finds the command, imports only what it needs, says users' mistakes without a traceback.
+
+Exit status: 0 done; 1 failure; 2 a mistake of the user; 128 + n stopped by signal n.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import lcsm
+from lcsm.config.suggest import did_you_mean
+from lcsm.errors import UsageError
+
+DONE, FAILURE, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+# name -> one line for people; each is lcsm/commands/<name>.py with run(argv) -> exit status and usage() -> text
+COMMANDS = {
+    "train": "train a model, or a sweep of models; the same as python train.py",
+    "evaluate": "measure a checkpoint on validation data",
+    "generate": "continue a text with a checkpoint, token by token",
+    "show": "describe a model without training it: shapes, structure, algorithm, size, cost",
+}
+
+OVERVIEW = """lcsm {version}: linear-complexity sequence models built as Expand, Oscillation, Shrink
+
+usage: lcsm COMMAND [key=value ...]
+
+{commands}
+
+lcsm COMMAND --help explains a command; lcsm train --help lists the options of every group.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the command and its arguments; None takes those of the process.
+    Returns:
+        The exit status.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return dispatch(words)
+    except UsageError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        sys.stderr.write(f"lcsm: {error}\n")
+        return USER_ERROR
+    except KeyboardInterrupt:
+        sys.stderr.write("\nlcsm: stopped\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader of a pipe, such as head, has what it wanted; nothing more can be written, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def dispatch(words: list[str]) -> int:
+    """Find the command and hand it its arguments."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        lines = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+        sys.stdout.write(OVERVIEW.format(version=lcsm.__version__, commands=lines))
+        return DONE
+    if words[0] == "--version":
+        sys.stdout.write(f"lcsm {lcsm.__version__}\n")
+        return DONE
+    name, arguments = words[0], words[1:]
+    if name not in COMMANDS:
+        way = f"write lcsm train {name}" if "=" in name else f"commands: {', '.join(COMMANDS)}"
+        raise UsageError(f"{name!r} is not a command{did_you_mean(name, COMMANDS)}\n{way}")
+    command = importlib.import_module(f"lcsm.commands.{name}")
+    if any(word in ("-h", "--help") for word in arguments):
+        sys.stdout.write(command.usage(arguments))
+        return DONE
+    return command.run(arguments)

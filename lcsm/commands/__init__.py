@@ -1,0 +1,1 @@
+"""One file per command: `run(arguments) -> exit status` and `usage(arguments) -> text`."""

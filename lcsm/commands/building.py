@@ -1,0 +1,73 @@
+"""Data, model and task from a configuration; imports torch and Lightning, so commands import it when they need it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from lightning import LightningDataModule, seed_everything
+
+from lcsm.commands.combination import find_local_modules
+from lcsm.components import resolve
+from lcsm.errors import UsageError
+from lcsm.models.build import build_for
+from lcsm.tasks.base import Task
+from lcsm.training.parameter_groups import build_optimiser
+
+LABELLED = ("targets at every position", "a label for each sequence", "a label for each pair of sequences")
+TASKS = ("task=lm or task=mqar", "task=classification", "task=matching")
+
+
+def prepare(config: dict[str, Any]) -> None:
+    """Threads and seeds of the process, before anything is built."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    if config["threads"] is not None:
+        torch.set_num_threads(config["threads"])
+    if config["allow_targets"]:
+        find_local_modules()
+    seed_everything(config["seed"], workers=True, verbose=False)
+
+
+def build(group: str, config: dict[str, Any], base: type, **provided: Any) -> Any:
+    """The component of a group that is no part of the model."""
+    node = config[group]
+    component = resolve(group, node, base, config["allow_targets"])
+    return component(**provided, **{key: value for key, value in node.items() if key != "_target_"})
+
+
+def build_datamodule(config: dict[str, Any]) -> Any:
+    """The data module before its data are read.
+
+    Raises:
+        UsageError: the task is not one for these data.
+    """
+    datamodule = build("data", config, LightningDataModule)
+    task: type[Any] = resolve("task", config["task"], Task, config["allow_targets"])
+    wanted, found = task.documents, documents(datamodule)
+    if wanted != found:
+        name = type(datamodule).__name__
+        raise UsageError(
+            f"{config['task']['_target_'].rpartition('.')[2]} learns from {LABELLED[wanted]}, but {name} has "
+            f"{LABELLED[found]}:\nuse {TASKS[found]} for these data, or other data"
+        )
+    return datamodule
+
+
+def documents(datamodule: Any) -> int:
+    """Sequences that have a label together; 0 where positions have their own."""
+    return getattr(datamodule, "documents", 0)
+
+
+def build_data(config: dict[str, Any]) -> Any:
+    """The data module, with its data ready so that the vocabulary is known."""
+    datamodule = build_datamodule(config)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    return datamodule
+
+
+def build_task(config: dict[str, Any], datamodule: Any) -> Task:
+    """The model in its task."""
+    model = build_for(config, datamodule.vocab_size, datamodule.describe() if documents(datamodule) else {})
+    return build("task", config, Task, model=model, optimise=build_optimiser(config))

@@ -1,0 +1,109 @@
+"""Measure a checkpoint on the validation data of its run, or on other data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from lcsm.commands.arguments import Option, read, refuse_rest, usage_text
+from lcsm.errors import UsageError
+
+OPTIONS = {
+    "ckpt": Option(str, "checkpoint, or the directory of its run", required=True),
+    "format": Option(str, "how to print", "table", choices=("table", "json")),
+    "threads": Option(int, "CPU threads of torch"),
+    "allow_targets": Option(str, "your own classes that the checkpoint may name, e.g. [my_module.MyOscillation]"),
+}
+# what may differ from the run: the data, and how much of it is computed how
+OVERRIDABLE = ("data.", "trainer.")
+EXAMPLES = (
+    "lcsm evaluate ckpt=runs/lcsm/2026-01-31_12-00-00-000000",
+    "lcsm evaluate ckpt=best.ckpt data.val_lengths=[1,4,16] trainer.limit_val_batches=20 --format json",
+)
+
+
+def usage(arguments: Sequence[str]) -> str:
+    """What `--help` prints."""
+    text = usage_text("evaluate", "Measure a checkpoint on validation data.", OPTIONS, EXAMPLES)
+    return text + "\ndata.KEY=value and trainer.KEY=value change settings of the run, e.g. data.val_files=my.txt\n"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the validation metrics of a checkpoint."""
+    options, rest = read("evaluate", arguments, OPTIONS)
+    overrides = [word for word in rest if word.startswith(OVERRIDABLE) and "=" in word]
+    refuse_rest("evaluate", [word for word in rest if word not in overrides], OPTIONS)
+
+    from lcsm.commands.checkpoint import load
+
+    checkpoint = load(options["ckpt"], options["threads"], options["allow_targets"])
+    config = override(checkpoint.config, overrides)
+
+    from lcsm.commands.building import build_data, build_task, prepare
+    from lcsm.commands.combination import check_combination
+    from lcsm.config.check import check_config
+    from lcsm.training.checkpoints import load_weights
+    from lcsm.training.resume import tokenizer_state
+    from lcsm.training.run import evaluate
+
+    check_config(config)
+    check_combination(config)
+    prepare(config | {"threads": options["threads"] or config["threads"]})
+    datamodule = build_data(config)
+    if datamodule.vocab_size != checkpoint.vocab_size or tokenizer_state(datamodule) != checkpoint.tokenizer:
+        raise UsageError(
+            f"the data have another vocabulary ({datamodule.vocab_size}) than ckpt={options['ckpt']} "
+            f"({checkpoint.vocab_size}): its tokens would mean something else\nuse the tokenizer and data of its run"
+        )
+    task = build_task(config, datamodule)
+    load_weights(task.model, checkpoint)
+    metrics = evaluate(task, datamodule, config)
+    write(options, checkpoint.step, metrics)
+    return 0
+
+
+def override(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """A configuration with some values changed.
+
+    Raises:
+        UsageError: a word cannot be read; unknown keys are found by the check that follows.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    from lcsm.config.messages import not_readable
+
+    changed = json.loads(json.dumps(config))
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(words))
+    except OverrideParseException as error:
+        raise UsageError(not_readable(error.override)) from error
+    for word in parsed:
+        if word.is_sweep_override():
+            raise UsageError(f"{word.input_line}: one value at a time; write [a,b] for a list")
+        *parents, last = word.key_or_group.split(".")
+        node = changed
+        for parent in parents:
+            node = node.get(parent)
+            if not isinstance(node, dict):
+                raise UsageError(f"{word.input_line}: {word.key_or_group} is not a setting of this checkpoint's run")
+        node[last] = word.value()
+    return changed
+
+
+def write(options: dict[str, Any], step: int, metrics: dict[str, float]) -> None:
+    """The metrics as a table, or as one line of JSON."""
+    if options["format"] == "json":
+        sys.stdout.write(json.dumps({"checkpoint": options["ckpt"], "step": step, **metrics}) + "\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{options['ckpt']}, step {step}", title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.5g}")
+    Console().print(table)

@@ -1,0 +1,84 @@
+"""Continue a text with a checkpoint: the prompt once in parallel, then one constant-size step per token."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from lcsm.commands.arguments import Option, read, refuse_rest, usage_text
+from lcsm.errors import UsageError
+
+OPTIONS = {
+    "ckpt": Option(str, "checkpoint of a language model, or the directory of its run", required=True),
+    "prompt": Option(str, "text to continue; - reads it from standard input", required=True),
+    "num_tokens": Option(int, "how many tokens to add", 256),
+    "temperature": Option(float, "divides the logits; 0 always takes the most likely token", 0.8),
+    "top_k": Option(int, "keep only the k most likely tokens"),
+    "top_p": Option(float, "keep only the smallest set of tokens with this probability"),
+    "seed": Option(int, "of the draws; the same seed gives the same text", 1),
+    "threads": Option(int, "CPU threads of torch"),
+    "allow_targets": Option(str, "your own classes that the checkpoint may name, e.g. [my_module.MyOscillation]"),
+}
+EXAMPLES = (
+    "lcsm generate ckpt=runs/lcsm/2026-01-31_12-00-00-000000 prompt='def ' num_tokens=500",
+    "lcsm generate ckpt=best.ckpt prompt=- temperature=0 < prompt.txt",
+)
+
+
+def usage(arguments: Sequence[str]) -> str:
+    """What `--help` prints."""
+    return usage_text("generate", "Continue a text with a trained language model, streamed.", OPTIONS, EXAMPLES)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the prompt and what the model adds, as it comes."""
+    options, rest = read("generate", arguments, OPTIONS)
+    refuse_rest("generate", rest, OPTIONS)
+    if not 0 <= options["seed"] < 2**63:
+        raise UsageError(f"seed={options['seed']} must be >= 0 and below 2^63")
+    prompt = sys.stdin.read() if options["prompt"] == "-" else options["prompt"]
+
+    import torch
+
+    from lcsm.commands.checkpoint import load, load_model
+    from lcsm.data.tokenizer import tokenizer_from_state
+    from lcsm.models.generation import generate
+
+    checkpoint = load(options["ckpt"], options["threads"], options["allow_targets"])
+    if checkpoint.tokenizer is None:
+        raise UsageError(
+            f"ckpt={options['ckpt']} was not trained on text ({checkpoint.data.get('kind', 'no tokenizer')}): "
+            "it has no words to continue\ntrain one with python train.py task=lm"
+        )
+    tokenizer = tokenizer_from_state(checkpoint.tokenizer)
+    model = load_model(checkpoint)
+    table = tokenizer.token_bytes()
+    ids = generate(
+        model,
+        tokenizer.encode(prompt),
+        options["num_tokens"],
+        options["temperature"],
+        options["top_k"],
+        options["top_p"],
+        torch.Generator().manual_seed(options["seed"]),
+    )
+    sys.stdout.write(prompt)
+    write_stream((table[token] for token in ids), sys.stdout.write, sys.stdout.flush)
+    sys.stdout.write("\n")
+    return 0
+
+
+def write_stream(pieces: Iterable[bytes], write: Callable[[str], object], flush: Callable[[], object]) -> None:
+    """Write text as its bytes arrive; a character that spans several pieces is written when it is complete."""
+    for text in decoded(pieces):
+        write(text)
+        flush()
+
+
+def decoded(pieces: Iterable[bytes]) -> Iterator[str]:
+    """UTF-8 text of byte pieces, incrementally; what is no UTF-8 becomes U+FFFD."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for piece in pieces:
+        yield decoder.decode(piece)
+    yield decoder.decode(b"", final=True)

@@ -1,0 +1,165 @@
+"""Describe a model without training it: a card with stages, shapes, structure, algorithm, size and cost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lcsm.commands.arguments import Option, read, usage_text
+from lcsm.errors import UsageError
+
+FORMATS = ("text", "markdown", "json")
+OPTIONS = {
+    "format": Option(str, "how to print", "text", choices=FORMATS),
+    "vocab_size": Option(int, "vocabulary; none takes data.vocab_size, or bytes where the data decide"),
+    "length": Option(int, "position at which state size and cost are given; none takes data.length"),
+}
+BYTES = 257
+# data that have a label for each sequence
+LABELLED = "lcsm.data.labelled."
+EXAMPLES = (
+    "lcsm show model=attention",
+    "lcsm show oscillation=dense mixer.state_dim=16 --format markdown",
+    "lcsm show task=lm experiment=hybrid length=4096",
+)
+COLUMNS = ("stage", "class", "axes", "parameters")
+
+
+def usage(arguments: Sequence[str]) -> str:
+    """What `--help` prints."""
+    text = usage_text("show", "Describe the model of a configuration.", OPTIONS, EXAMPLES)
+    return text + "\nEverything that lcsm train takes: group=option, key=value, --config-dir DIR.\n"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the card of the model that the words of `lcsm train` would train."""
+    options, words = read("show", arguments, OPTIONS)
+
+    from lcsm.config.compose import make_plan
+
+    plan = make_plan(words)
+    if plan.sweep:
+        raise UsageError("lcsm show describes one model: leave out -m and give every key one value")
+
+    from lcsm.commands.combination import check_plan
+
+    check_plan(plan)
+    config = plan.jobs[0].config
+    vocab_size, length, labels = sizes(config)
+    vocab_size, length = options["vocab_size"] or vocab_size, options["length"] or length
+    card = {"name": config["name"], "vocab_size": vocab_size, "length": length}
+    card |= describe(config, vocab_size, length, labels)
+    if options["format"] == "json":
+        sys.stdout.write(json.dumps(card) + "\n")
+    elif options["format"] == "markdown":
+        sys.stdout.write("\n".join(markdown(card)) + "\n")
+    else:
+        print_rich(card)
+    return 0
+
+
+def sizes(config: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
+    """Vocabulary, length and kind of labels that the data have, as far as that is known before they are read."""
+    data = config["data"]
+    if not data["_target_"].startswith(LABELLED):
+        return data.get("vocab_size") or BYTES, data.get("length") or 1024, {}
+    from lcsm.commands.building import build_datamodule
+
+    datamodule = build_datamodule(config)
+    return datamodule.vocab_size, datamodule.length, datamodule.kind()
+
+
+def describe(config: dict[str, Any], vocab_size: int, length: int, labels: dict[str, Any]) -> dict[str, Any]:
+    """The card of a model that is built without memory for its parameters."""
+    import torch
+
+    from lcsm.models.build import build_for
+    from lcsm.models.inspection import card
+
+    if (vocab_size < 2 and not labels) or length < 1:
+        raise UsageError(f"vocab_size={vocab_size} must be at least 2 and length={length} at least 1")
+    with torch.device("meta"):
+        return card(build_for(config, vocab_size, labels), length)
+
+
+def facts(node: dict[str, Any]) -> list[tuple[str, str]]:
+    """Size and cost of a layer or of the model, for people."""
+    return [
+        ("parameters", f"{node['parameters']:,}"),
+        ("state", f"{node['state_numbers']:,} real numbers per sequence"),
+        ("cost", f"{node['flops_per_token']:,} FLOPs per token"),
+    ]
+
+
+def grouped(card: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Layers that are equal but for their name, under one heading."""
+    groups: list[tuple[list[str], dict[str, Any]]] = []
+    for layer in card["layers"]:
+        content = {key: value for key, value in layer.items() if key != "name"}
+        if groups and groups[-1][1] == content:
+            groups[-1][0].append(layer["name"])
+        else:
+            groups.append(([layer["name"]], content))
+    for names, content in groups:
+        yield (names[0] if len(names) == 1 else f"{names[0]} to {names[-1].rpartition(' ')[2]}"), content
+
+
+def heading(layer: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a layer is, beside its stages."""
+    return [
+        ("mixer", layer["mixer"]),
+        ("structure", layer["structure"]),
+        ("algorithm", f"{layer['algorithm']} (fit: {', '.join(layer['fits'])})"),
+        ("channel", layer["channel"]),
+        *facts(layer),
+    ]
+
+
+def rows(layer: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One row per stage."""
+    return [
+        (name, stage["class"], stage["axes"], f"{stage['parameters']:,}") for name, stage in layer["stages"].items()
+    ]
+
+
+def title(card: dict[str, Any]) -> str:
+    """The first line of a card."""
+    sizes = f"{len(card['layers'])} layers, vocabulary {card['vocab_size']}, at position {card['length']}"
+    return f"{card['name']}: {sizes}"
+
+
+def markdown(card: dict[str, Any]) -> Iterator[str]:
+    """The lines of a card in Markdown."""
+    yield f"# {title(card)}"
+    yield ""
+    yield from (f"- {name}: {value}" for name, value in facts(card))
+    for name, layer in grouped(card):
+        yield from ("", f"## {name}", "")
+        yield from (f"- {key}: {value}" for key, value in heading(layer))
+        if layer["stages"]:
+            yield from ("", f"| {' | '.join(COLUMNS)} |", "| --- | --- | --- | ---: |")
+            yield from (f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows(layer))
+
+
+def print_rich(card: dict[str, Any]) -> None:
+    """The card on a terminal."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"[bold]{escape(title(card))}[/bold]", highlight=False)
+    for name, value in facts(card):
+        console.print(f"  {name:<11}{value}", highlight=False)
+    for name, layer in grouped(card):
+        console.print(f"\n[bold]{escape(name)}[/bold]", highlight=False)
+        for key, value in heading(layer):
+            console.print(f"  {key:<11}{escape(value)}", highlight=False)
+        if layer["stages"]:
+            table = Table(*COLUMNS[:-1])
+            table.add_column(COLUMNS[-1], justify="right")
+            for row in rows(layer):
+                table.add_row(*map(escape, row))
+            console.print(table)

@@ -1,0 +1,178 @@
+"""Train one model, or every model of a sweep."""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lcsm.config.overview import train_usage
+from lcsm.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from omegaconf import DictConfig
+
+    from lcsm.config.compose import Plan
+
+
+def usage(arguments: Sequence[str]) -> str:
+    """What `--help` prints."""
+    return train_usage(arguments)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Check all jobs of the command line, then let Hydra run them.
+
+    Returns:
+        The exit status: 0 if all jobs are done, 1 if one failed.
+    """
+    from lcsm.config.compose import make_plan, read_arguments
+
+    flags = read_arguments(arguments)
+    if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion:
+        return run_hydra(flags)
+    plan = make_plan(arguments)
+
+    # torch is imported from here on
+    from lcsm.commands.combination import check_plan
+
+    check_plan(plan)
+    check_writable(plan.directory)
+    if not plan.sweep:
+        return run_single(flags)
+    return run_sweep(flags, plan)
+
+
+def check_writable(directory: Path) -> None:
+    """Refuse a place where no results can be written, before anything is computed.
+
+    Raises:
+        UsageError: nothing can be made in the nearest existing folder.
+    """
+    folder = directory.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=folder):
+            return
+    except OSError as error:
+        raise UsageError(
+            f"cannot write results to {directory}: {folder}: {error.strerror}\nchoose another place: paths.root=..."
+        ) from error
+
+
+def run_hydra(flags: argparse.Namespace) -> int:
+    """Hydra's own services: print the configuration, its search path, its help; nothing is trained."""
+    from hydra._internal.utils import _run_hydra, get_args_parser
+
+    from lcsm.config.compose import Composer
+
+    if flags.cfg:
+        # faults in our words before Hydra prints them in its own
+        with Composer(flags) as composer:
+            composer.compose(composer.words)
+            main = composer.main
+    else:
+        from lcsm.config.locate import conf_directory
+
+        main = conf_directory()
+    _run_hydra(flags, get_args_parser(), job, str(main), flags.config_name or "train")
+    return 0
+
+
+def run_single(flags: argparse.Namespace) -> int:
+    """One job in this process."""
+    from lcsm.config.compose import Composer
+
+    with Composer(flags) as composer:
+        result = composer.hydra.run(composer.name, job, [*composer.words, "hydra.mode=RUN"]).return_value
+    if isinstance(result, BaseException):
+        raise result
+    return 0
+
+
+def run_sweep(flags: argparse.Namespace, plan: Plan) -> int:
+    """All jobs through Hydra's launcher, then a table of what became of each."""
+    from lcsm.commands.sweep import JobRecord, print_table
+    from lcsm.config.compose import Composer
+
+    JobRecord.directory = None
+    try:
+        with Composer(flags) as composer:
+            words = [*composer.words, *composer.directory_words(), "hydra.mode=MULTIRUN"]
+            composer.hydra.multirun(composer.name, job, words)
+    finally:
+        all_done = print_table(plan, JobRecord.directory)
+    return 0 if all_done else 1
+
+
+def job(config: DictConfig) -> float | None:
+    """What Hydra calls for every job.
+
+    Returns:
+        The metric that the task monitors, for sweepers that choose the next job by it.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from lcsm.config.compose import plain
+    from lcsm.training.errors import Interrupted
+
+    single = HydraConfig.get().mode == RunMode.RUN
+    try:
+        return train(plain(config), Path(HydraConfig.get().runtime.output_dir), verbose=single)
+    except Interrupted as stop:
+        sys.stderr.write(f"\nlcsm: {stop}\n")
+        # not an Exception: a launcher must not go on with the next job
+        raise SystemExit(stop.exit_code) from stop
+
+
+def train(config: dict[str, Any], run_dir: Path, verbose: bool) -> float | None:
+    """Build data, model and task from a checked configuration and fit.
+
+    Args:
+        config: the resolved configuration as plain dictionaries.
+        run_dir: where everything about the run is written.
+        verbose: whether to print the score and where the run is.
+    Returns:
+        The best value of the metric that the task monitors, the one of the checkpoint that is kept; None without any.
+    """
+    from lcsm.commands.building import build_data, build_task, prepare
+    from lcsm.training.rank import is_first_rank
+    from lcsm.training.run import fit
+
+    prepare(config)
+    datamodule = build_data(config)
+    task = build_task(config, datamodule)
+    results = fit(task, datamodule, config, run_dir)
+    if verbose and is_first_rank():
+        report(task.monitor, results, run_dir, config["paths"]["root"])
+    return score(task.monitor, results)
+
+
+def score(monitor: str, results: dict[str, Any]) -> float | None:
+    """The best value of a metric, else its last one; None where nothing was measured."""
+    values = (results.get(f"best/{monitor}"), results.get(monitor))
+    return next((float(value) for value in values if value is not None and math.isfinite(value)), None)
+
+
+def report(monitor: str, results: dict[str, Any], run_dir: Path, root: str) -> None:
+    """The last lines of a run: the score, where it is, and how to look at it."""
+    lines = [("run", shown(run_dir)), ("compare", f"tensorboard --logdir {root}")]
+    if results["checkpoint"] is not None:
+        lines.insert(1, ("checkpoint", shown(Path(results["checkpoint"]))))
+    best, last = score(monitor, results), results.get(monitor)
+    if best is not None:
+        end = "" if last is None or last == best else f" (step {results['best/step']}; {last:.4f} at the end)"
+        lines.insert(0, (monitor.rpartition("/")[2], f"{best:.4f}{end}"))
+    sys.stdout.write("".join(f"{name:<11}{value}\n" for name, value in lines))
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be written from here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,1 @@
+"""Composition and checks of the configuration; nothing here imports torch when it is imported."""

@@ -1,0 +1,236 @@
+"""Checks of a composed configuration that need no torch: keys, types, ranges, names.
+
+Every fault raises a `UsageError` that names the key. Nothing that a configuration names is imported or called here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from lcsm.config import schemas
+from lcsm.config.annotations import Range, accepts, words
+from lcsm.config.shipped import identity, reference, switches
+from lcsm.config.signatures import Signature, names, of_source
+from lcsm.config.suggest import did_you_mean, listed
+from lcsm.errors import UsageError
+
+Node = dict[str, Any]
+
+# What the builder passes to a component by name; these are no settings of it.
+SIZES = frozenset({"input_dim", "d_model", "num_heads", "state_dim", "value_dim", "layer", "num_layers", "common"})
+PROVIDED: dict[str, frozenset[str]] = {
+    **dict.fromkeys((*schemas.STAGES, "channel"), SIZES),
+    "mixer": frozenset({"d_model", "layer", "num_layers", "reverse_shrink", *schemas.STAGES}),
+    "task": frozenset({"model", "optimise"}),
+}
+# Settings that the builder fills in where they are null.
+DERIVED = {"mixer": frozenset({"value_dim"})}
+# Groups whose classes take every setting from the configuration and have no defaults of their own.
+COMPLETE = frozenset({*schemas.MIXER_GROUPS, "channel", "data"})
+
+
+def check_config(config: Node) -> None:
+    """Keys, types and ranges of the whole configuration; needs no torch.
+
+    Args:
+        config: the resolved configuration as plain dictionaries.
+    Raises:
+        UsageError: an unknown key, a missing one, a value of a wrong type or out of range.
+    """
+    root = schemas.signature(schemas.Train)
+    everything = Signature(root.fields | dict.fromkeys(schemas.GROUPS, Any), root.required | set(schemas.GROUPS))
+    check_fields("", config, everything, "the configuration")
+    check_finite("", config)
+    for group, schema in schemas.SCHEMAS.items():
+        check_fields(f"{group}.", mapping(config, group), schemas.signature(schema), f"{group}/")
+    for group in schemas.COMPONENTS:
+        check_component(group, group, config[group], config)
+    for group in schemas.SWITCHES:
+        check_switches(f"{group}.", mapping(config, group), switches(group))
+    for name, groups in config["mixers"].items():
+        check_named_mixer(name, groups, config)
+    check_pattern(config)
+    check_sizes(config)
+
+
+def mapping(config: Node, key: str) -> Node:
+    """The node of a group that must be a mapping."""
+    if not isinstance(config[key], dict):
+        raise UsageError(f"{key}={config[key]!r} must name an option of {key}/ or hold its settings")
+    return config[key]
+
+
+def check_fields(
+    prefix: str, node: Node, signature: Signature, owner: str, provided: frozenset[str] = frozenset()
+) -> None:
+    """The keys and values of a node against a signature.
+
+    Args:
+        prefix: path of the node with its dot, "" for the root.
+        node: settings.
+        signature: what the owner takes.
+        owner: what the settings belong to, for messages.
+        provided: names that the builder gives and a configuration must not.
+    """
+    known = {name: rule for name, rule in signature.fields.items() if name not in provided}
+    for key, value in node.items():
+        if key in known:
+            check_value(f"{prefix}{key}", value, known[key])
+        elif not signature.open:
+            hint = did_you_mean(str(key), known)
+            raise UsageError(
+                f"{prefix}{key}={value!r} is not a setting of {owner}{hint}\nits settings: {listed(known)}"
+            )
+    for key in signature.required - provided:
+        if key not in node:
+            raise UsageError(f"{prefix}{key} is missing: {owner} needs it; add {prefix}{key}=... ({words(known[key])})")
+
+
+def check_value(path: str, value: Any, rule: Any) -> None:
+    """One value against its annotation."""
+    if not accepts(value, rule):
+        raise UsageError(f"{path}={shown(value)} must be {words(rule)}")
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in a configuration."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return repr(value)
+
+
+def check_finite(path: str, value: Any) -> None:
+    """No NaN or infinity anywhere, and settings with a known range within it."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            check_finite(f"{path}.{key}" if path else str(key), item)
+    elif isinstance(value, list):
+        for item in value:
+            check_finite(path, item)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise UsageError(f"{path}={value} must be a finite number")
+        rule: Range | None = schemas.RANGES.get(path.rpartition(".")[2])
+        if rule is not None and not rule.holds(value):
+            raise UsageError(f"{path}={value} must be {rule.words()}")
+
+
+def check_component(path: str, group: str, node: Any, config: Node) -> None:
+    """A node that names a class or a shipped component, and the nodes inside it."""
+    if not node:
+        if group not in schemas.OPTIONAL:
+            raise UsageError(f"{path}=none is not possible: choose an option of {group}/")
+        return
+    if not isinstance(node, dict):
+        raise UsageError(f"{path}={node!r} must name an option of {group}/ or hold its settings")
+    for inner_path, inner in nested(path, node):
+        if identity(inner) not in config["allow_targets"]:
+            check_ours(inner_path, group, inner, inner is not node)
+
+
+def nested(path: str, value: Any) -> Iterator[tuple[str, Node]]:
+    """A node and every node inside it that names a class."""
+    if isinstance(value, dict):
+        yield path, value
+        for key, item in value.items():
+            yield from ((inner, node) for inner, node in nested(f"{path}.{key}", item) if "_target_" in node)
+    elif isinstance(value, list):
+        for item in value:
+            yield from ((inner, node) for inner, node in nested(path, item) if "_target_" in node)
+
+
+def check_ours(path: str, group: str, node: Node, is_inner: bool) -> None:
+    """A component of lcsm against its signature, or one that a shipped YAML file names against that file."""
+    target = node.get("_target_")
+    settings = {key: value for key, value in node.items() if key != "_target_"}
+    if not isinstance(target, str) or not target.startswith("lcsm."):
+        known = reference(group)
+        if identity(node) in known:
+            check_fields(f"{path}.", node, known[identity(node)], f"{group}={identity(node)}")
+            return
+        raise UsageError(unknown_target(path, group, node))
+    signature = of_source(target)
+    if signature is None:
+        module, _, name = target.rpartition(".")
+        raise UsageError(f"{path}._target_={target} does not exist in lcsm{did_you_mean(name, names(module))}")
+    provided = PROVIDED.get(group, frozenset()) | (SIZES if is_inner else frozenset())
+    derived = {name: Any for name in DERIVED.get(group, ()) if settings.get(name, 0) is None}
+    required = signature.required if group in COMPLETE else frozenset()
+    signature = Signature(signature.fields | derived, required, signature.open)
+    check_fields(f"{path}.", settings, signature, target.rpartition(".")[2], provided)
+
+
+def unknown_target(path: str, group: str, node: Node) -> str:
+    """What to say about a node that names nothing we know."""
+    target, known = node.get("_target_"), reference(group)
+    if target is not None:
+        return (
+            f"{path}._target_={target} is not part of lcsm and would run code of its own:\n"
+            f"add allow_targets=[{target}] if it is a class of yours that you trust"
+        )
+    if "name" in node:
+        hint = did_you_mean(str(node["name"]), known)
+        return f"{path}.name={node['name']!r} is not known{hint}\nchoose {listed(known)}"
+    return f"{path} names no class: it needs _target_=package.module.Class, or an option of {group}/"
+
+
+def check_switches(prefix: str, node: Node, known: dict[str, Any]) -> None:
+    """Switches and settings against the shape of the shipped files.
+
+    Args:
+        prefix: path of the node with its dot.
+        node: what the user chose.
+        known: name -> annotation, or the same for the settings of a switch that has some.
+    """
+    flat = {name: dict | bool | None if isinstance(rule, dict) else rule for name, rule in known.items()}
+    check_fields(prefix, node, Signature(flat), f"{prefix[:-1]}")
+    for key, value in node.items():
+        if isinstance(value, dict) and isinstance(known[key], dict):
+            check_switches(f"{prefix}{key}.", value, known[key])
+
+
+def check_named_mixer(name: str, groups: Any, config: Node) -> None:
+    """The groups of one mixer of a hybrid."""
+    path = f"mixers.{name}"
+    if name == "main":
+        raise UsageError("mixers.main is taken: main is the mixer of the groups mixer, source, input, expand, ...")
+    if not isinstance(groups, dict) or "mixer" not in groups:
+        raise UsageError(f"{path} needs a mixer: e.g. +mixer@{path}.mixer=attention")
+    for group, node in groups.items():
+        if group not in schemas.MIXER_GROUPS:
+            hint = did_you_mean(group, schemas.MIXER_GROUPS)
+            raise UsageError(f"{path}.{group} is not a group of a mixer{hint}\nchoose {listed(schemas.MIXER_GROUPS)}")
+        check_component(f"{path}.{group}", group, node, config)
+
+
+def check_pattern(config: Node) -> None:
+    """Every name in model.pattern is a mixer, and every named mixer is used."""
+    pattern, mixers = config["model"]["pattern"], ("main", *config["mixers"])
+    if not pattern:
+        raise UsageError("model.pattern=[] must name at least one mixer, e.g. [main]")
+    for name in pattern:
+        if name not in mixers:
+            raise UsageError(
+                f"model.pattern names {name!r}, which is no mixer{did_you_mean(name, mixers)}\n"
+                f"mixers: {', '.join(mixers)}; another one: +mixer@mixers.{name}.mixer=attention"
+            )
+
+
+def check_sizes(config: Node) -> None:
+    """Settings of different groups fit each other: heads divide the width they share, the warm-up ends in time."""
+    schedule = config["schedule"]
+    warmup, end = schedule.get("warmup_steps"), schedule.get("max_steps")
+    if warmup is not None and end is not None and warmup > end:
+        raise UsageError(f"schedule.warmup_steps={warmup} is beyond the last step, {end}: lower it or train longer")
+    width = config["model"]["d_model"]
+    named = {f"mixers.{name}.mixer": node["mixer"] for name, node in config["mixers"].items()}
+    for path, mixer in ({"mixer": config["mixer"]} | named).items():
+        heads = mixer.get("num_heads")
+        if isinstance(heads, int) and mixer.get("value_dim") is None and width % heads:
+            divisors = [divisor for divisor in range(1, width + 1) if width % divisor == 0]
+            near = sorted(sorted(divisors, key=lambda divisor: abs(divisor - heads))[:2])
+            raise UsageError(
+                f"{path}.num_heads={heads} must divide model.d_model={width}; choose {' or '.join(map(str, near))}"
+            )

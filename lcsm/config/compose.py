@@ -1,0 +1,347 @@
+"""Compose and check every job of a command line before Hydra runs the first.
+
+Hydra composes again when it runs the jobs; here it is done once more beforehand so that all faults of all jobs are
+found in seconds, without torch where that is possible, and said in our words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from lcsm.config import schemas
+from lcsm.config.check import check_config
+from lcsm.config.locate import conf_directory
+from lcsm.config.messages import COMPOSITION_ERRORS, Names, explain, group_without_option, not_a_directory
+from lcsm.errors import UsageError
+
+VERSION_BASE = "1.3"
+# Longest name of a job's directory that every file system takes, with room for the job's number.
+LONGEST_NAME = 120
+
+
+def short(text: str) -> str:
+    """A directory name made of a job's overrides: no slashes, at most LONGEST_NAME characters."""
+    cleaned = "".join(character if character.isalnum() or character in "=.,-_@+" else "-" for character in str(text))
+    return cleaned[:LONGEST_NAME].rstrip("-.,")
+
+
+def divide(number: int, divisor: int) -> int:
+    """A size as a share of another one, e.g. `${divide:${model.d_model},${.num_heads}}`."""
+    if divisor < 1 or number % divisor:
+        raise ValueError(f"{divisor} does not divide {number}: change the number of heads, or set this size itself")
+    return number // divisor
+
+
+def multiply(number: int, factor: int) -> int:
+    """A size as a multiple of another one, e.g. `${multiply:2,${model.d_model}}`."""
+    return number * factor
+
+
+OmegaConf.register_new_resolver("short", short, replace=True)
+OmegaConf.register_new_resolver("divide", divide, replace=True)
+OmegaConf.register_new_resolver("multiply", multiply, replace=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its overrides and its resolved configuration as plain dictionaries."""
+
+    overrides: list[str]
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for.
+
+    Attributes:
+        sweep: whether Hydra runs it as a multirun.
+        directory: where the run, or the sweep, is to be written.
+        jobs: the jobs in order; only the first known one where a sweeper chooses its values while it runs.
+        complete: whether `jobs` are all of them.
+    """
+
+    sweep: bool
+    directory: Path
+    jobs: list[Job] = field(default_factory=list)
+    complete: bool = True
+
+
+def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Hydra's flags and the overrides.
+
+    Raises:
+        UsageError: an unknown flag, one without its value, or one that lcsm does not support.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UsageError(f"{message}\nlcsm train --hydra-help lists the flags")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    # flags and overrides may come in any order
+    arguments = parser.parse_intermixed_args(list(argv))
+    asked = (arguments.run, arguments.multirun, arguments.cfg, arguments.info, arguments.shell_completion)
+    if sum(map(bool, asked)) > 1:
+        raise UsageError("only one of --run, --multirun (-m), --cfg, --info and --shell_completion can be asked for")
+    if arguments.experimental_rerun is not None:
+        raise UsageError(
+            "--experimental-rerun loads a pickle, which can run code\nuse --config-path=RUN --config-name=config"
+        )
+    if arguments.config_dir is not None and not os.path.isdir(arguments.config_dir):
+        raise UsageError(not_a_directory(arguments.config_dir))
+    if arguments.config_path is not None and not os.path.isdir(arguments.config_path):
+        raise UsageError(f"--config-path={arguments.config_path}: no such directory (from {Path.cwd()})")
+    return arguments
+
+
+class Composer:
+    """Composes configurations from the directories that a command line names.
+
+    A context manager, because Hydra keeps the directories in a process-wide object that must be cleared before it runs.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.name = arguments.config_name or "train"
+        # a saved configuration has no settings of Hydra: they are added
+        self.words = [*(["+hydra=default"] if arguments.config_path else []), *arguments.overrides]
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+        self.main = Path(arguments.config_path or conf_directory()).resolve()
+
+    def __enter__(self) -> Composer:
+        version.setbase(VERSION_BASE)
+        search_path = create_config_search_path(str(self.main))
+        if self.main != conf_directory():
+            search_path.prepend("lcsm", f"file://{conf_directory()}", anchor=SearchPathQuery(provider="schema"))
+        if self.arguments.config_dir is not None:
+            directory = Path(self.arguments.config_dir).resolve()
+            search_path.prepend("command-line", f"file://{directory}", anchor=SearchPathQuery(provider="schema"))
+        self.hydra = Hydra.create_main_hydra2("train", search_path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The configuration of these overrides, sweeps left out, with Hydra's own node.
+
+        Raises:
+            UsageError: anything that a user wrote wrongly.
+        """
+        try:
+            for override in self.parse(overrides):
+                self.check_group(override)
+            return self.hydra.compose_config(
+                config_name=self.name,
+                overrides=list(overrides),
+                run_mode=RunMode.RUN,
+                from_shell=True,
+                validate_sweep_overrides=False,
+            )
+        except COMPOSITION_ERRORS as error:
+            raise UsageError(explain(error, overrides, lambda: self.names(overrides))) from error
+
+    def compose_job(self, overrides: Sequence[str]) -> DictConfig:
+        """As `compose`, for one of many jobs: files are read once per choice of options, values are set on a copy.
+
+        Raises:
+            UsageError: anything that a user wrote wrongly.
+        """
+        parsed = self.parse(overrides)
+        is_choice = [bool(self.options(word.key_or_group)) and not isinstance(word.value(), dict) for word in parsed]
+        choices = tuple(word for word, chosen in zip(overrides, is_choice, strict=True) if chosen)
+        if choices not in self.composed:
+            self.composed[choices] = self.compose(choices)
+        config = copy.deepcopy(self.composed[choices])
+        values = [word for word, chosen in zip(parsed, is_choice, strict=True) if not chosen]
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        except COMPOSITION_ERRORS as error:
+            raise UsageError(explain(error, overrides, lambda: self.names(overrides))) from error
+        return config
+
+    def parse(self, overrides: Sequence[str]) -> list[Override]:
+        """The overrides as Hydra reads them."""
+        return OverridesParser.create(config_loader=self.hydra.config_loader).parse_overrides(list(overrides))
+
+    def directory_words(self) -> list[str]:
+        """Overrides that leave what all jobs of a sweep share out of the names of their directories."""
+        words = self.parse(self.words)
+        shared = [
+            str(word.key_or_group) for word in words if not word.is_sweep_override() and not word.is_hydra_override()
+        ]
+        excluded = self.compose([]).hydra.job.config.override_dirname.exclude_keys
+        return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join([*excluded, *shared])}]"]
+
+    def options(self, group: str) -> list[str]:
+        """The options of a group, [] if there is no such group."""
+        return self.hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
+
+    def check_group(self, override: Override) -> None:
+        """A group takes the name of an option; Hydra itself answers null with a bare ValueError."""
+        options = self.options(override.key_or_group)
+        if not options or override.is_delete() or override.is_sweep_override():
+            return
+        if not isinstance(override.value(), (str, list, dict)):
+            raise UsageError(group_without_option(str(override.input_line), options))
+
+    def names(self, overrides: Sequence[str]) -> Names:
+        """Valid names, from the configuration that the choices of options alone give."""
+        groups = {group: self.options(group) for group in self.hydra.list_all_config_groups()}
+        words = [word for word in overrides if word.partition("=")[0] in groups]
+        for chosen in (words, []):
+            try:
+                config = self.hydra.compose_config(self.name, chosen, RunMode.RUN, validate_sweep_overrides=False)
+            except COMPOSITION_ERRORS:
+                continue
+            return Names(groups, OmegaConf.to_container(without_hydra(config), resolve=False))  # type: ignore[arg-type]
+        return Names(groups, {})
+
+    def resolve(self, config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+        """The plain dictionaries of a composed configuration; empty optional groups become None."""
+        try:
+            HydraConfig.instance().set_config(config)
+            # part of the directory's name; alone, so that a fault is found under its own key
+            OmegaConf.select(config, "name", throw_on_missing=True)
+            directory = OmegaConf.select(config, "hydra.run.dir")
+            with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+                config.hydra.runtime.output_dir = str(directory)
+            HydraConfig.instance().set_config(config)
+            return plain(config)
+        except COMPOSITION_ERRORS as error:
+            raise UsageError(explain(error, overrides, lambda: self.names(overrides))) from error
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """A copy without Hydra's own node."""
+    rest = config.copy()
+    with read_write(rest), open_dict(rest):
+        rest.pop("hydra", None)
+    return rest
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A composed configuration as plain dictionaries, interpolations resolved; an empty optional group becomes None."""
+    container = OmegaConf.to_container(without_hydra(config), resolve=True, throw_on_missing=True)
+    assert isinstance(container, dict)
+    for key in ("choices", "mixers"):
+        if not isinstance(container.get(key, {}), dict):
+            raise UsageError(f"{key}={container[key]!r} must be a mapping of names to settings")
+    settings = {str(key): value for key, value in container.items()}
+    for group in schemas.OPTIONAL:
+        settings[group] = settings.get(group) or None
+    choices = settings.get("choices") or {}
+    settings["choices"] = {group: option for group, option in choices.items() if not group.startswith("hydra")}
+    for named in (settings.get("mixers") or {}).values():
+        for group in schemas.STAGES:
+            if isinstance(named, dict) and group in named:
+                named[group] = named[group] or None
+    return settings
+
+
+def make_plan(argv: Sequence[str]) -> Plan:
+    """Compose every job of a command line and check all that needs no torch.
+
+    Args:
+        argv: the words after the command's name.
+    Raises:
+        UsageError: a fault in any of the jobs; the text names the job where there are several.
+    """
+    arguments = read_arguments(argv)
+    with Composer(arguments) as composer:
+        base = composer.compose(composer.words)
+        sweep = base.hydra.mode == RunMode.MULTIRUN or arguments.multirun
+        if not sweep:
+            refuse_sweep_words(composer.parse(composer.words))
+            job = Job(composer.words, composer.resolve(base, composer.words))
+            check_config(job.config)
+            return Plan(False, Path(base.hydra.run.dir), [job])
+        return plan_sweep(composer, base, composer.words)
+
+
+def refuse_sweep_words(overrides: Sequence[Override]) -> None:
+    """Several values for one key in a single run."""
+    for override in overrides:
+        if override.is_sweep_override():
+            key, _, value = str(override.input_line).partition("=")
+            raise UsageError(
+                f"{key}={value} gives several values to one key: add -m to run them all,\n"
+                f"or write {key}=[{value}] for a list"
+            )
+
+
+def plan_sweep(composer: Composer, base: DictConfig, words: Sequence[str]) -> Plan:
+    """Every job of a sweep, composed and checked."""
+    task_words = [str(word) for word in base.hydra.overrides.task]
+    hydra_words = [str(word) for word in base.hydra.overrides.hydra]
+    params = base.hydra.sweeper.get("params") or {}
+    swept = [*(f"{key}={value}" for key, value in params.items()), *task_words]
+    try:
+        parsed = composer.parse(swept)
+        complete = base.hydra.sweeper._target_.rpartition(".")[2] == BasicSweeper.__name__
+        # other sweepers choose their values while they run; what they do not choose can be checked
+        if not complete:
+            parsed = [override for override in composer.parse(task_words) if not override.is_sweep_override()]
+        combinations = BasicSweeper.split_arguments(parsed, None)[0]
+    except COMPOSITION_ERRORS as error:
+        raise UsageError(explain(error, swept, lambda: composer.names(words))) from error
+    jobs = []
+    for number, overrides in enumerate(combinations):
+        try:
+            config = composer.compose_job([*hydra_words, *overrides])
+            refuse_nested_processes(config)
+            job = Job(overrides, composer.resolve(config, overrides))
+            check_config(job.config)
+        except UsageError as error:
+            raise in_job(error, number, combinations) from error
+        jobs.append(job)
+    return Plan(True, Path(base.hydra.sweep.dir), jobs, complete)
+
+
+def refuse_nested_processes(config: DictConfig) -> None:
+    """Hydra's basic launcher and Lightning's DDP together start the sweep once per device."""
+    launcher, devices = config.hydra.launcher._target_.rpartition(".")[2], config.trainer.devices
+    several = devices not in (1, "1", "auto") and not (isinstance(devices, list) and len(devices) == 1)
+    if launcher == "BasicLauncher" and several:
+        raise UsageError(
+            f"trainer.devices={devices} in a sweep: the basic launcher would start the whole sweep once per device\n"
+            "use one process per job, hydra/launcher=joblib or submitit_slurm, or trainer.devices=1"
+        )
+
+
+def in_job(error: UsageError, number: int, jobs: Sequence[Sequence[str]]) -> UsageError:
+    """The error with the job that it belongs to, still at most three lines.
+
+    Args:
+        error: what is wrong with the job.
+        number: which of the jobs it is.
+        jobs: the overrides of every job; those that all of them share are left out.
+    """
+    lines = str(error).splitlines()
+    if len(jobs) > 1:
+        shared = set(jobs[0]).intersection(*jobs)
+        varied = " ".join(word for word in jobs[number] if word not in shared)
+        lines[0] = f"job {number} of {len(jobs)} ({varied}): {lines[0]}"
+    return UsageError("\n".join(lines[:3]))

@@ -1,0 +1,150 @@
+"""Hydra's and OmegaConf's errors, said in one to three lines with the key and the nearest valid names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
+
+from lcsm.config.suggest import did_you_mean, listed
+
+# What composing a configuration can raise because of what a user wrote.
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
+
+# Hydra's launchers that come with an extra of lcsm.
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+
+
+@dataclass(frozen=True)
+class Names:
+    """What can be named on the command line.
+
+    Attributes:
+        groups: group -> its options.
+        config: a composed configuration with the user's choices of options but not the faulty values.
+    """
+
+    groups: Mapping[str, Sequence[str]]
+    config: dict[str, Any]
+
+
+def explain(error: Exception, overrides: Sequence[str], names: Callable[[], Names]) -> str:
+    """The message for an error of composition.
+
+    Args:
+        error: one of COMPOSITION_ERRORS.
+        overrides: the command line's `key=value` words.
+        names: finds the valid names; called only where they help.
+    """
+    if isinstance(error, MissingConfigException):
+        return missing_option(error, names())
+    if isinstance(error, OverrideParseException):
+        return not_readable(error.override)
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(cause, MissingMandatoryValue):
+        key = cause.full_key or first_line(cause).rpartition(" ")[2]
+        return f"{key} has no value; give it one: {key}=..."
+    if isinstance(cause, InterpolationResolutionError):
+        return f"{cause.full_key}: {first_line(cause)}"
+    if isinstance(cause, yaml.YAMLError):
+        return yaml_fault(cause)
+    text = str(error)
+    unknown = re.match(r"(?:In '(?P<file>[^']*)': )?Could not (?:override|delete)[^']*'~?(?P<key>[^']*)'", text)
+    if unknown:
+        where = f"in conf/{unknown['file']}.yaml: " if unknown["file"] else ""
+        return where + unknown_key(unknown["key"], overrides, names())
+    if "does not support sweep type" in text:
+        return "hydra/sweeper=basic runs lists and ranges, e.g. 1,2,3 or range(1,4); intervals need another sweeper"
+    lines = [line.strip() for line in [*text.splitlines(), *(str(cause).splitlines() if cause is not error else [])]]
+    lines = [line for line in lines if line and not line.startswith(("See https", "object_type", "reference_type"))]
+    return "\n".join(lines[:3])
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error).splitlines() or [""])[0]
+
+
+def missing_option(error: MissingConfigException, names: Names) -> str:
+    """`oscillation=foo` where there is no such option."""
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    options = [name for name in (error.options or names.groups.get(group, [])) if name]
+    where = re.match(r"In '([^']*)'", str(error))
+    if not group:
+        return f"--config-name={option}: no such file in the configuration directories"
+    place = f" (named in {where[1]}.yaml)" if where and where[1] != "train" else ""
+    if option in EXTRAS:
+        return f"{group}={option} is not installed: pip install 'lcsm[{EXTRAS[option]}]'"
+    hint = did_you_mean(option, options)
+    return f"{group}={option} is not an option{place}{hint}\noptions of {group}: {listed(options)}"
+
+
+def not_readable(override: str) -> str:
+    """A word of the command line that does not follow the grammar of overrides."""
+    if "=" not in override:
+        return f"{override!r} cannot be read: write key=value, e.g. oscillation=diag or trainer.max_steps=100"
+    key, _, value = override.partition("=")
+    return f"{key}={value} cannot be read: quote special characters, e.g. '{key}=\"{value}\"'"
+
+
+def yaml_fault(error: yaml.YAMLError) -> str:
+    """A file that is not YAML."""
+    mark = getattr(error, "problem_mark", None)
+    place = f"{mark.name}, line {mark.line + 1}: " if mark is not None else ""
+    return f"{place}{getattr(error, 'problem', None) or first_line(error)}"
+
+
+def unknown_key(key: str, overrides: Sequence[str], names: Names) -> str:
+    """A key or group that does not exist, or that cannot be reached with the words given."""
+    value = next((word.partition("=")[2] for word in overrides if word.lstrip("+~").partition("=")[0] == key), None)
+    written = key if value is None else f"{key}={value}"
+    group = key.partition("@")[0]
+    if "@" in key or key in names.groups:
+        return (
+            f"{written}: nothing in the configuration uses {group} there\n"
+            f"write +{written} to add it, e.g. +{group}@mixers.second.{group}={(names.groups.get(group) or ['...'])[0]}"
+        )
+    parent, _, leaf = key.rpartition(".")
+    node = {name: value for name, value in reach(names.config, parent).items() if name != "_target_"}
+    if parent and node:
+        return f"{written}: {parent} has no setting {leaf!r}{did_you_mean(leaf, node)}\nits settings: {listed(node)}"
+    if parent and parent in names.config:
+        return f"{written}: the chosen option of {parent} has no settings; choose another one of {parent}/"
+    keys = [*names.groups, *flat(names.config)] if parent else [*names.groups, *names.config]
+    return f"{written}: no key {key!r} in the configuration{did_you_mean(key, keys)}\nlcsm --help lists the groups"
+
+
+def reach(config: dict[str, Any], path: str) -> dict[str, Any]:
+    """The mapping at a dotted path, {} if there is none."""
+    node: Any = config
+    for part in path.split(".") if path else []:
+        node = node.get(part) if isinstance(node, dict) else None
+    return node if isinstance(node, dict) else {}
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> list[str]:
+    """All dotted keys."""
+    found = []
+    for key, value in config.items():
+        found.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            found.extend(flat(value, f"{prefix}{key}."))
+    return found
+
+
+def group_without_option(override: str, options: Sequence[str]) -> str:
+    """`callbacks=null` or `callbacks=3`."""
+    key = override.lstrip("+").partition("=")[0]
+    way = f"write {key}=none" if "none" in options else "name one of them"
+    return f"{override} does not name an option of {key}: {way}\noptions of {key}: {listed(options)}"
+
+
+def not_a_directory(path: str) -> str:
+    """A --config-dir that is not there."""
+    return f"--config-dir={path}: no such directory (from {Path.cwd()})"

@@ -1,0 +1,139 @@
+"""The groups that are no classes of their own: their keys, types and ranges.
+
+Values live in the YAML files only; these dataclasses have no defaults. Groups that name a class (`_target_`) are
+checked against the signature of that class and, for the keys listed in RANGES, against a range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_type_hints
+
+from lcsm.config.annotations import Range
+from lcsm.config.signatures import Signature
+
+AtLeastOne = Annotated[int, Range(1)]
+Probability = Annotated[float, Range(0, 1)]
+NonNegative = Annotated[float, Range(0)]
+Fraction = Annotated[float, Range(0, 1)]
+
+STAGES = ("source", "input", "expand", "oscillation", "shrink", "normaliser")
+# The groups of one mixer; named mixers in `mixers` have the same.
+MIXER_GROUPS = ("mixer", *STAGES)
+
+
+@dataclass
+class Train:
+    """The root of the configuration, without its groups."""
+
+    seed: Annotated[int, Range(0, 2**32 - 1)]
+    name: str
+    resume: str | None
+    resume_force: bool
+    allow_targets: list[str]
+    threads: AtLeastOne | None
+    choices: dict[str, Any]
+    mixers: dict[str, Any]
+
+
+@dataclass
+class Model:
+    """Sizes that every model has, and the pattern of mixers over its layers."""
+
+    name: str
+    d_model: AtLeastOne
+    num_layers: AtLeastOne
+    pattern: list[str]
+    dropout: Probability
+    embedding_dropout: Probability
+    tie_embeddings: bool
+    embedding_std: Annotated[float, Range(0, open=True)]
+
+
+@dataclass
+class Block:
+    """The residual block."""
+
+    norm: Literal["layer", "rms", "batch"]
+    epsilon: Annotated[float, Range(0, open=True)]
+    placement: Literal["pre", "post"]
+    tied_dropout: bool
+
+
+@dataclass
+class Paths:
+    """Where results are written."""
+
+    root: str
+
+
+@dataclass
+class Trainer:
+    """Arguments that are handed to lightning.Trainer."""
+
+    accelerator: str
+    devices: Annotated[int, Range(-1)] | str | list[int]
+    num_nodes: AtLeastOne
+    strategy: str
+    precision: Literal["32-true", "64-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed"]
+    max_steps: AtLeastOne
+    max_time: str | None
+    val_check_interval: AtLeastOne
+    limit_val_batches: AtLeastOne | Fraction | None
+    num_sanity_val_steps: Annotated[int, Range(-1)]
+    log_every_n_steps: AtLeastOne
+    accumulate_grad_batches: AtLeastOne
+    gradient_clip_val: NonNegative | None
+    gradient_clip_algorithm: Literal["norm", "value"]
+    enable_progress_bar: bool
+    enable_model_summary: bool
+    deterministic: bool | Literal["warn"]
+    benchmark: bool | None
+    detect_anomaly: bool
+    inference_mode: bool
+    profiler: Literal["simple", "advanced", "pytorch"] | None
+    sync_batchnorm: bool
+
+
+SCHEMAS: dict[str, type] = {"model": Model, "block": Block, "paths": Paths, "trainer": Trainer}
+
+# Groups that name a class, or a shipped component by `name`.
+COMPONENTS = (*MIXER_GROUPS, "channel", "data", "task", "optim", "schedule")
+# Groups of switches and settings whose shape is that of their shipped files.
+SWITCHES = ("callbacks", "logger")
+# Groups that may be `none`: a mixer without stages needs none of these.
+OPTIONAL = (*STAGES, "channel")
+
+GROUPS = (*SCHEMAS, *COMPONENTS, *SWITCHES)
+
+# Ranges of settings by name, wherever a class has a setting of that name.
+POSITIVE, COUNT = Range(0, open=True), Range(1)
+RANGES: dict[str, Range] = {
+    "lr": POSITIVE,
+    "eps": POSITIVE,
+    "epsilon": POSITIVE,
+    "tau": POSITIVE,
+    "ratio": POSITIVE,
+    "weight_decay": Range(0),
+    "warmup_steps": Range(0),
+    "decay_steps": COUNT,
+    "batch_size": COUNT,
+    "length": COUNT,
+    "num_pairs": COUNT,
+    "num_workers": Range(0),
+    "vocab_size": Range(2),
+    "num_heads": COUNT,
+    "state_dim": COUNT,
+    "value_dim": COUNT,
+    "kernel_size": COUNT,
+    "rank": COUNT,
+    "every": COUNT,
+    "patience": COUNT,
+    "seed": Range(0, 2**32 - 1),
+}
+
+
+def signature(schema: type) -> Signature:
+    """The fields of a schema as a signature; all are required."""
+    hints = get_type_hints(schema, include_extras=True)
+    return Signature(hints, frozenset(hints))

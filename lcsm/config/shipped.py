@@ -1,0 +1,65 @@
+"""What the shipped YAML files of a group say about settings that no class of lcsm declares."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lcsm.config.locate import conf_directory
+from lcsm.config.signatures import Signature
+
+
+def identity(node: dict[str, Any]) -> str:
+    """What a node names: its class, or the name of a shipped component."""
+    return str(node.get("_target_") or node.get("name"))
+
+
+@lru_cache
+def reference(group: str) -> dict[str, Signature]:
+    """Settings and types of each component that the files of a group name, by identity; nothing else is accepted."""
+    known: dict[str, Signature] = {}
+    for path in sorted((conf_directory() / group).glob("*.yaml")):
+        node = load(group, path.stem)
+        if node:
+            known.setdefault(identity(node), Signature({key: kind(value) for key, value in node.items()}))
+    return known
+
+
+@lru_cache
+def switches(group: str) -> dict[str, Any]:
+    """The settings of a group of switches: name -> annotation, or the settings of a switch that has some of its own."""
+    merged: dict[str, Any] = {}
+    for path in sorted((conf_directory() / group).glob("*.yaml")):
+        for name, value in load(group, path.stem).items():
+            if isinstance(value, dict):
+                merged[name] = {key: optional(item) for key, item in value.items()}
+            elif name not in merged:
+                merged[name] = optional(value)
+    return merged
+
+
+def optional(value: Any) -> Any:
+    """The type of a switch, which may also be null; a text stands for a choice that may as well be a number."""
+    annotation = Any if isinstance(value, str) else kind(value)
+    return annotation if annotation is Any else annotation | None
+
+
+def load(group: str, option: str) -> dict[str, Any]:
+    """The settings of an option together with those of the options of its group that it inherits."""
+    path = conf_directory() / group / f"{option}.yaml"
+    node = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    assert isinstance(node, dict)
+    inherited: dict[str, Any] = {}
+    for entry in node.pop("defaults", []):
+        if isinstance(entry, str) and entry != "_self_":
+            inherited |= load(group, entry)
+    return inherited | {str(key): value for key, value in node.items()}
+
+
+def kind(value: Any) -> Any:
+    """The type that a shipped value stands for; Any where it does not tell."""
+    if value is None or (isinstance(value, str) and "${" in value):
+        return Any
+    return type(value)

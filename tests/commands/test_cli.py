@@ -1,0 +1,96 @@
+"""The command line from outside: status, length and speed of what it says."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lcsm.cli import COMMANDS, main
+
+ROOT = Path(__file__).parent.parent.parent
+HEAVY = "torch", "lightning", "hydra"
+
+
+def command(*words: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "LCSM_RUNS": str(directory or "runs")}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *words], capture_output=True, text=True, env=environment, timeout=120
+    )
+
+
+def modules_after(words: list[str]) -> set[str]:
+    """The heavy modules that a command has imported when it ends."""
+    script = (
+        f"import sys; from lcsm.cli import main; main({words!r}); print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    return set((result.stdout.splitlines() or [""])[-1].split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["show", "--help"], ["generate", "--help"], []])
+def test_help_imports_nothing_heavy(words: list[str]):
+    assert modules_after(words) == set()
+
+
+def test_help_is_quick_and_lists_groups_options_and_descriptions():
+    start = time.perf_counter()
+    result = command("--help")
+    assert time.perf_counter() - start < 2 and result.returncode == 0
+    for text in ("oscillation\n", "* diag ", "Data-driven decay of every row", "--config-dir", "mqar_ablation"):
+        assert text in result.stdout
+
+
+def test_help_lists_the_options_of_a_users_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "oscillation").mkdir()
+    (tmp_path / "oscillation/mine.yaml").write_text("# My own decay\ndefaults: [diag]\n")
+    assert main(["train", "--help", f"--config-dir={tmp_path}"]) == 0
+    assert "My own decay" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]):
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "example" in text and ("lcsm " + name in text)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["oscillation=dig"], ["+unknown=1"], ["optim.lr=nan"], ["callbacks=null"], ["-m", "seed=1,2", "model=dig"]],
+)
+def test_a_mistake_ends_with_status_2_and_three_lines(words: list[str], tmp_path: Path):
+    start = time.perf_counter()
+    result = command(*words, directory=tmp_path)
+    assert time.perf_counter() - start < 5
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.startswith("lcsm: ") and len(result.stderr.splitlines()) <= 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_in_composition_is_found_without_torch():
+    assert modules_after(["train", "oscillation.tau=abc"]) == {"hydra"}
+
+
+def test_an_unknown_command_is_named_with_the_nearest_one(capsys: pytest.CaptureFixture[str]):
+    assert main(["trian"]) == 2
+    assert "did you mean 'train'" in capsys.readouterr().err
+
+
+def test_overrides_without_a_command_are_told_where_to_go(capsys: pytest.CaptureFixture[str]):
+    assert main(["oscillation=diag"]) == 2
+    assert "lcsm train oscillation=diag" in capsys.readouterr().err
+
+
+def test_the_configuration_is_printed_and_nothing_runs(tmp_path: Path):
+    result = command("--cfg", "job", "oscillation.tau=77", directory=tmp_path)
+    assert result.returncode == 0 and "tau: 77" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_whole_error_is_shown_on_request(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="oscillation=dig"):
+        main(["train", "oscillation=dig"])

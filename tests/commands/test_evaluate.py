@@ -1,0 +1,63 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.commands.helpers import said
+
+
+def test_a_checkpoint_scores_as_it_did_when_it_was_saved(recall_run: Path, capsys: pytest.CaptureFixture[str]):
+    status, output, _ = said(capsys, "evaluate", f"ckpt={recall_run}", "--format", "json")
+    end = json.loads((recall_run / "end.json").read_text())
+    measured = json.loads(output.splitlines()[-1])
+    assert status == 0 and measured["val/accuracy"] == pytest.approx(end["best/val/accuracy"])
+
+
+def test_the_data_can_be_changed(recall_run: Path, capsys: pytest.CaptureFixture[str]):
+    checkpoint = recall_run / "checkpoints/last.ckpt"
+    status, output, _ = said(capsys, "evaluate", f"ckpt={checkpoint}", "data.num_val=8", "data.num_pairs=[1,3]")
+    assert status == 0 and "accuracy_pairs3" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["data.num_vla=3"], ["data.num_vla", "num_val"]),
+        (["data.vocab_size=64"], ["vocabulary", "64", "32"]),
+        (["data.num_val=1,2"], ["data.num_val"]),
+        (["dat.num_val=3"], ["dat.num_val"]),
+        (["trainer.max_stpes.x=3"], ["trainer.max_stpes.x"]),
+        (["format=yaml"], ["format=yaml", "json"]),
+    ],
+)
+def test_a_mistake_is_one_message(
+    words: list[str], named: list[str], recall_run: Path, capsys: pytest.CaptureFixture[str]
+):
+    status, _, message = said(capsys, "evaluate", f"ckpt={recall_run}", *words)
+    assert status == 2 and all(name in message for name in named) and len(message.splitlines()) <= 3
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
+def test_what_is_no_checkpoint_is_one_message(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "x.ckpt").write_bytes(content)
+    status, _, message = said(capsys, "evaluate", f"ckpt={tmp_path / 'x.ckpt'}")
+    assert status == 2 and "x.ckpt" in message and len(message.splitlines()) <= 3
+
+
+def test_a_directory_without_checkpoint_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    status, _, message = said(capsys, "evaluate", f"ckpt={tmp_path}")
+    assert status == 2 and "best.ckpt" in message
+
+
+@pytest.mark.parametrize("group", ["oscillation", "data"])
+def test_a_checkpoint_cannot_name_code_to_run(
+    group: str, recall_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    content = torch.load(recall_run / "checkpoints/best.ckpt", weights_only=True)
+    config = json.loads(content["lcsm"]["config"])
+    config[group] = {"_target_": "os.system", "command": f"touch {tmp_path / 'ran'}"}
+    content["lcsm"]["config"] = json.dumps(config)
+    torch.save(content, tmp_path / "x.ckpt")
+    status, _, message = said(capsys, "evaluate", f"ckpt={tmp_path / 'x.ckpt'}")
+    assert status == 2 and "os.system" in message and not (tmp_path / "ran").exists()

@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from lcsm.config.compose import make_plan
+from lcsm.models.build import build_model
+from tests.commands.helpers import said
+
+
+def card(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
+    status, output, _ = said(capsys, "show", "--format", "json", *words)
+    assert status == 0
+    return json.loads(output)
+
+
+@pytest.mark.parametrize("words", [[], ["model=attention"], ["oscillation=dense", "mixer.state_dim=8"]])
+def test_the_card_counts_the_parameters_of_the_model(words: list[str], capsys: pytest.CaptureFixture[str]):
+    model = build_model(make_plan(words).jobs[0].config, 256)
+    assert card(capsys, *words)["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_state_of_attention_grows_with_the_position_and_ours_does_not(capsys: pytest.CaptureFixture[str]):
+    ours = [card(capsys, f"length={length}")["state_numbers"] for length in (64, 128)]
+    attention = [card(capsys, "model=attention", f"length={length}")["state_numbers"] for length in (64, 128)]
+    assert ours[0] == ours[1] and attention[1] == 2 * attention[0]
+
+
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_every_stage_is_named_with_its_axes(form: str, capsys: pytest.CaptureFixture[str]):
+    _, output, _ = said(capsys, "show", f"format={form}")
+    for text in ("oscillation", "Gate", "[B L H N 1]", "chunk", "FLOPs per token", "real numbers"):
+        assert text in output
+
+
+def test_a_hybrid_shows_its_layers_apart(capsys: pytest.CaptureFixture[str]):
+    layers = card(capsys, "experiment=hybrid")["layers"]
+    assert [layer["mixer"] for layer in layers] == ["EosMixer", "Attention"]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["-m", "seed=1,2"], "one model"),
+        (["oscillation=dig"], "diag"),
+        (["vocab_size=1"], "vocab_size=1"),
+        (["normaliser=denominator", "oscillation=diag_outer"], "denominator"),
+        (["mixer.algorithm=convolution"], "convolution"),
+    ],
+)
+def test_a_mistake_is_one_message(words: list[str], named: str, capsys: pytest.CaptureFixture[str]):
+    status, _, message = said(capsys, "show", *words)
+    assert status == 2 and named in message and len(message.splitlines()) <= 3

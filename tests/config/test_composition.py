@@ -1,0 +1,136 @@
+"""What composes, and which of two values wins."""
+
+from pathlib import Path
+
+import pytest
+
+from lcsm.config.compose import make_plan, short
+from lcsm.config.locate import conf_directory, options
+from tests.config.helpers import compose
+
+GROUPS = options(conf_directory())
+OPTIONS = [
+    (group, option)
+    for group, names in GROUPS.items()
+    for option in names
+    # a task, a model and stages have their own tests; hydra's files are part of all of them
+    if group not in ("hydra", "experiment")
+]
+
+
+def needs(group: str, option: str) -> list[str]:
+    """The choices that go with an option: text data need their task, other tasks their data."""
+    if group == "data" and option != "mqar":
+        return ["task=lm", *(["data.dataset=some/text"] if option == "hf" else [])]
+    return []
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{group}={option}" for group, option in OPTIONS])
+def test_every_option_composes_and_passes_the_check(group: str, option: str):
+    config = compose(*needs(group, option), f"{group}={option}")
+    assert config["choices"][group] == option
+
+
+@pytest.mark.parametrize("name", GROUPS["experiment"])
+def test_every_experiment_composes_and_passes_the_check(name: str):
+    plan = make_plan([f"experiment={name}"])
+    assert plan.complete and plan.jobs
+
+
+@pytest.mark.parametrize("group", ["source", "input", "expand", "oscillation", "shrink", "normaliser", "channel"])
+def test_none_leaves_an_optional_group_empty(group: str):
+    assert compose(f"{group}=none")[group] is None
+
+
+def test_every_option_has_a_description():
+    missing = [f"{group}/{name}" for group, names in GROUPS.items() for name, text in names.items() if not text]
+    assert missing == []
+
+
+def test_the_command_line_wins_over_the_experiment_over_the_model_over_the_task(tmp_path: Path):
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\ndefaults: [override /model: attention, override /channel: mlp]\nseed: 7\nname: mine\n"
+    (tmp_path / "experiment/mine.yaml").write_text(text)
+    flag = f"--config-dir={tmp_path}"
+    chosen = compose(flag, "experiment=mine")
+    assert (chosen["choices"]["model"], chosen["choices"]["channel"]) == ("attention", "mlp")
+    assert (chosen["seed"], chosen["name"]) == (7, "mine")
+    above = compose(flag, "experiment=mine", "model=lcsm", "seed=8", "name=other", "channel=glu")
+    assert (above["choices"]["model"], above["seed"], above["name"]) == ("lcsm", 8, "other")
+    assert above["choices"]["channel"] == "glu"
+
+
+def test_a_model_wins_over_the_task(tmp_path: Path):
+    (tmp_path / "model").mkdir()
+    text = "# @package _global_\ndefaults: [override /channel: none]\nmodel: {name: mine}\n"
+    (tmp_path / "model/mine.yaml").write_text(text)
+    assert compose("task=lm")["choices"]["channel"] == "swiglu"
+    assert compose(f"--config-dir={tmp_path}", "task=lm", "model=mine")["channel"] is None
+
+
+def test_the_task_wins_over_the_options_and_over_train_yaml():
+    assert compose("task=mqar")["optim"]["lr"] == 1e-2
+    assert compose("task=lm")["model"]["d_model"] == 128
+    assert compose("task=lm", "model.d_model=96")["model"]["d_model"] == 96
+
+
+def test_words_may_come_in_any_order():
+    first = compose("model=attention", "mixer=eos", "oscillation=dense", "source=plain")
+    second = compose("source=plain", "oscillation=dense", "mixer=eos", "model=attention")
+    assert first == second and first["choices"]["oscillation"] == "dense"
+
+
+def test_a_hybrid_has_two_mixers_and_each_can_be_reached():
+    config = compose("experiment=hybrid", "mixers.attention.mixer.num_heads=2", "oscillation=ones")
+    assert config["model"]["pattern"] == ["main", "attention"]
+    assert config["mixers"]["attention"]["mixer"]["num_heads"] == 2
+
+
+def test_a_second_mixer_with_stages_is_made_on_the_command_line():
+    stages = ("source=plain", "input=linear", "expand=learned", "oscillation=ones", "shrink=learned")
+    words = [
+        f"+{word.partition('=')[0]}@mixers.second.{word}" for word in (*stages, "normaliser=rms_norm", "mixer=eos")
+    ]
+    config = compose(*words, "model.pattern=[main,main,second]")
+    assert config["mixers"]["second"]["oscillation"]["_target_"].endswith("Ones")
+
+
+def test_a_users_directory_adds_options(tmp_path: Path):
+    (tmp_path / "oscillation").mkdir()
+    (tmp_path / "oscillation/slow.yaml").write_text("defaults: [diag, _self_]\ntau: 99.0\n")
+    assert compose(f"--config-dir={tmp_path}", "oscillation=slow")["oscillation"]["tau"] == 99.0
+
+
+def test_a_sweep_has_every_combination_once():
+    plan = make_plan(["-m", "oscillation=ones,diag,dense", "seed=range(1,3)"])
+    chosen = [(job.config["choices"]["oscillation"], job.config["seed"]) for job in plan.jobs]
+    assert chosen == [(name, seed) for name in ("ones", "diag", "dense") for seed in (1, 2)]
+
+
+def test_an_experiment_can_be_a_sweep_and_the_command_line_adds_to_it():
+    plan = make_plan(["experiment=mqar_ablation", "seed=1,2", "oscillation=ones"])
+    assert plan.sweep and len(plan.jobs) == 2 * 2
+    assert {job.config["choices"]["oscillation"] for job in plan.jobs} == {"ones"}
+
+
+def test_values_of_a_sweep_stay_apart():
+    jobs = make_plan(["-m", "oscillation.tau=1,2", "optim.lr=0.1"]).jobs
+    assert [job.config["oscillation"]["tau"] for job in jobs] == [1, 2]
+    assert all(job.config["optim"]["lr"] == 0.1 for job in jobs)
+
+
+def test_the_activation_sweep_changes_expand_and_shrink_together():
+    jobs = make_plan(["experiment=eos_activation"]).jobs
+    assert all(job.config["expand"]["activation"] == job.config["shrink"]["activation"] for job in jobs)
+    assert len(jobs) == 8
+
+
+def test_runs_go_below_the_folder_of_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LCSM_RUNS", "/elsewhere")
+    assert compose()["paths"]["root"] == "/elsewhere"
+    assert compose("paths.root=here")["paths"]["root"] == "here"
+
+
+def test_a_long_list_of_overrides_makes_a_short_directory_name():
+    name = short("data.train_files=/a/b/c," + ",".join(f"key{i}=value" for i in range(50)))
+    assert "/" not in name and len(name) <= 120

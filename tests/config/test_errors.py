@@ -1,0 +1,137 @@
+"""Every mistake on the command line names its key and the way out, in at most three lines."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.config.helpers import compose, fault
+
+MISTAKES = [
+    # what does not exist
+    (["oscillation=dig"], ["oscillation=dig", "diag"]),
+    (["osc=diag"], ["osc", "oscillation"]),
+    (["oscillation.tua=3"], ["oscillation.tua", "tau"]),
+    (["optim.learning_rate=1"], ["optim.learning_rate", "lr"]),
+    (["trainer.foo=1"], ["trainer.foo"]),
+    (["trainer.max_step=1"], ["trainer.max_step", "max_steps"]),
+    (["mixers.second.mixer=attention"], ["mixers"]),
+    (["oscillation@second=diag"], ["oscillation@second"]),
+    (["~oscillation.tua"], ["oscillation.tua", "tau"]),
+    (["oscillation=ones", "oscillation.tau=3"], ["oscillation.tau=3", "no settings"]),
+    (["hydra/launcher=submitit_slurm"], ["pip install 'lcsm[slurm]'"]),
+    # what + adds
+    (["+unknown=1"], ["unknown", "settings"]),
+    (["+oscillation.tua=3"], ["oscillation.tua", "tau"]),
+    (["+trainer.logger=true"], ["trainer.logger"]),
+    (["+optim.momentum=0.1"], ["optim.momentum"]),
+    (["+schedule.beta=1"], ["schedule.beta"]),
+    (["+data.vocabulary=3"], ["data.vocabulary", "vocab_size"]),
+    (["+task.weight=3"], ["task.weight"]),
+    (["+callbacks.figures.evry=3"], ["callbacks.figures.evry", "every"]),
+    (["+seed=3"], ["seed"]),
+    (["+mixers.second.oscillation=diag"], ["mixers.second"]),
+    # wrong types
+    (["oscillation.tau=abc"], ["oscillation.tau", "number"]),
+    (["oscillation.tau=null"], ["oscillation.tau", "number"]),
+    (["seed=1.5"], ["seed", "integer"]),
+    (["optim.betas=0.9"], ["optim.betas", "list"]),
+    (["model.pattern=main"], ["model.pattern", "list"]),
+    (["callbacks.progress=3"], ["callbacks.progress", "true or false"]),
+    (["trainer.precision=8"], ["trainer.precision", "bf16-mixed"]),
+    (["block.norm=group"], ["block.norm", "layer"]),
+    # out of range
+    (["optim.lr=nan"], ["optim.lr", "finite"]),
+    (["optim.lr=1e400"], ["optim.lr", "finite"]),
+    (["optim.lr=0"], ["optim.lr", "> 0"]),
+    (["seed=-1"], ["seed=-1"]),
+    (["seed=4294967296"], ["seed=4294967296"]),
+    (["trainer.max_steps=0"], ["trainer.max_steps=0", ">= 1"]),
+    (["data.batch_size=0"], ["data.batch_size=0", ">= 1"]),
+    (["data.vocab_size=1"], ["data.vocab_size=1", ">= 2"]),
+    (["model.d_model=0"], ["model.d_model=0", ">= 1"]),
+    (["model.dropout=1.5"], ["model.dropout=1.5", "<= 1"]),
+    (["mixer.state_dim=0"], ["mixer.state_dim=0", ">= 1"]),
+    (["mixer.num_heads=3"], ["mixer.num_heads=3", "d_model=64", "2 or 4"]),
+    (["model.pattern=[main,attention]"], ["model.pattern", "attention", "+mixer@mixers.attention.mixer=attention"]),
+    # not readable, not meant
+    (["diag"], ["'diag'", "key=value"]),
+    (["seed=[1,"], ["seed=[1,"]),
+    (["seed=1,2"], ["seed=1,2", "-m"]),
+    (["callbacks=null"], ["callbacks=null", "callbacks=none"]),
+    (["experiment=null"], ["experiment=null", "experiment=none"]),
+    (["model=null"], ["model=null", "attention"]),
+    (["data=none"], ["data=none"]),
+    (["--mulitrun"], ["--mulitrun"]),
+    (["--config-dir=/not/there"], ["--config-dir=/not/there"]),
+    (["-m", "--cfg", "job"], ["--multirun", "--cfg"]),
+    (["--config-dir"], ["--config-dir"]),
+    (["--config-name=other"], ["--config-name=other"]),
+    (["--experimental-rerun=x.pickle"], ["--experimental-rerun"]),
+    (["name=${missing}"], ["name", "missing"]),
+    (["name=???"], ["name"]),
+    (["name=${oc.env:NOT_SET_ANYWHERE}"], ["NOT_SET_ANYWHERE"]),
+    # components that are not ours
+    (["oscillation._target_=os.system"], ["oscillation._target_=os.system", "allow_targets"]),
+    (["data._target_=torch.load"], ["data._target_=torch.load", "allow_targets"]),
+    (["+oscillation.inner={_target_:os.system}"], ["oscillation.inner"]),
+    (["oscillation._target_=lcsm.stages.oscillation.gate.Gates"], ["oscillation._target_", "Gate"]),
+    (["optim.name=adam"], ["optim.name", "adamw"]),
+    # sweeps
+    (["-m", "oscillation=ones,dig"], ["job 1 of 2", "oscillation=dig", "diag"]),
+    (["-m", "optim.lr=1e-3,-1"], ["job 1 of 2", "optim.lr=-1"]),
+    (["-m", "seed=1,2", "trainer.devices=2"], ["trainer.devices=2", "launcher"]),
+    (["-m", "seed=interval(0,1)"], ["sweeper"]),
+]
+
+
+@pytest.mark.parametrize(("words", "named"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
+def test_a_mistake_names_its_key_in_at_most_three_lines(words: list[str], named: list[str]):
+    message = fault(*words)
+    assert len(message.splitlines()) <= 3
+    assert not [name for name in named if name not in message], message
+    assert "Traceback" not in message and "object_type" not in message
+
+
+def user_file(directory: Path, name: str, text: str) -> str:
+    path = directory / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return f"--config-dir={directory}"
+
+
+def test_a_typing_error_in_a_users_file_is_found(tmp_path: Path):
+    flag = user_file(tmp_path, "oscillation/mine.yaml", "defaults: [diag, _self_]\ntua: 3\n")
+    assert "oscillation.tua=3" in fault(flag, "oscillation=mine")
+
+
+def test_a_file_that_is_no_yaml_is_named_with_its_line(tmp_path: Path):
+    flag = user_file(tmp_path, "oscillation/mine.yaml", "a: 1\nb: [1,\n")
+    message = fault(flag, "oscillation=mine")
+    assert "mine.yaml" in message and "line" in message and len(message.splitlines()) <= 3
+
+
+def test_an_experiment_that_names_no_option_is_named(tmp_path: Path):
+    text = "# @package _global_\ndefaults:\n  - override /oscillation: dig\n"
+    message = fault(user_file(tmp_path, "experiment/mine.yaml", text), "experiment=mine")
+    assert "oscillation=dig" in message and "diag" in message
+
+
+def test_an_experiment_that_overrides_no_group_is_named(tmp_path: Path):
+    text = "# @package _global_\ndefaults:\n  - override /osc: diag\n"
+    message = fault(user_file(tmp_path, "experiment/mine.yaml", text), "experiment=mine")
+    assert "experiment/mine" in message and "osc" in message
+
+
+def test_an_unknown_key_of_an_experiment_is_found(tmp_path: Path):
+    flag = user_file(tmp_path, "experiment/mine.yaml", "# @package _global_\ndata:\n  batch_szie: 3\n")
+    assert "data.batch_szie" in fault(flag, "experiment=mine")
+
+
+def test_a_missing_setting_is_named(tmp_path: Path):
+    flag = user_file(tmp_path, "oscillation/mine.yaml", "_target_: lcsm.stages.oscillation.gate.Gate\ntau: 3\n")
+    assert "oscillation.axes is missing" in fault(flag, "oscillation=mine")
+
+
+def test_a_listed_target_of_the_user_passes_the_first_check():
+    config = compose("oscillation._target_=mine.Oscillation", "allow_targets=[mine.Oscillation]")
+    assert config["oscillation"]["_target_"] == "mine.Oscillation"

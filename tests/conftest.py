@@ -1,4 +1,4 @@
-"""One thread for all tests, because small operations on several are slower and less repeatable; a cache of their own."""
+"""One thread for all tests, because small operations on several are slower and less repeatable; their own cache."""
 
 import os
 import tempfile

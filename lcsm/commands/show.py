@@ -126,7 +126,8 @@ def rows(layer: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def title(card: dict[str, Any]) -> str:
     """The first line of a card."""
-    sizes = f"{len(card['layers'])} layers, vocabulary {card['vocab_size']}, at position {card['length']}"
+    inputs = f"vocabulary {card['vocab_size']}" if card["vocab_size"] else "vectors"
+    sizes = f"{len(card['layers'])} layers, {inputs}, at position {card['length']}"
     return f"{card['name']}: {sizes}"
 
 

@@ -43,7 +43,9 @@ FORMULAS: dict[str, Formula] = {"none": none, "retnet": retnet, "tnl": tnl, "lig
 class FixedDecay(Oscillation):
     """Decay every head at a fixed rate; rows may turn by rotary angles, the same in every head.
 
-        memory_t = decay_h exp(i angle_n) memory_{t-1} + ...,   angle_n = base^(-n / N) radians, n = 0 .. N - 1
+        memory_t = decay_h exp(-i angle_n) memory_{t-1} + ...,   angle_n = base^(-n / N) radians, n = 0 .. N - 1
+
+    The sign is that of queries and keys turned forwards by their positions: an older key lags behind.
 
     Args:
         formula: none; retnet; tnl (shipped with TransNormerLLM and MiniMax); lightning (in flash-linear-attention).
@@ -75,7 +77,7 @@ class FixedDecay(Oscillation):
         if rotary_base is not None:
             self.phase = "N"
             base = positive("oscillation.rotary_base", rotary_base)
-            angles = (base ** (-torch.arange(state_dim) / state_dim)).view(1, 1, 1, -1, 1)
+            angles = -(base ** (-torch.arange(state_dim) / state_dim)).view(1, 1, 1, -1, 1)
         self.register_buffer("angles", angles, persistent=False)
 
     def forward(

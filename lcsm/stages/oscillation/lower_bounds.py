@@ -40,6 +40,9 @@ def bounded_log_sigmoid(logits: Tensor, bound: Tensor) -> Tensor:
         logits: any shape.
         bound: in [0, 1), broadcasts to logits.
     """
-    # bound + (1 - bound) s = s (1 + bound exp(-logits)); the smallest bound is far below the floor of log-decays
     log_bound = bound.clamp_min(torch.finfo(bound.dtype).tiny).log().clamp_min(LOG_NO_BOUND)
-    return F.logsigmoid(logits) + F.softplus(log_bound - logits)
+    log_sigmoid = F.logsigmoid(logits)
+    # s (1 + bound exp(-logits)) is exact where little is forgotten, the sum itself where much is
+    slow = log_sigmoid + F.softplus(log_bound - logits)
+    fast = torch.logaddexp(log_bound, torch.log1p(-bound) + log_sigmoid)
+    return torch.where(logits >= 0, slow, fast)

@@ -23,5 +23,8 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         decay, sizes = GivenOscillation(structure, "LHN+LHP"), (1, config["k"], config["d"])
         return build(sizes, one["i"], one["e"], decay, config["scale"] * one["s"], **settings)
 
+    def found(outputs: Tensor, state: State) -> dict[str, Tensor]:
+        return {"y": outputs, "m_final": state.memory[:, 0]}
+
     memory = leaves["m_init"][:, None] if "m_init" in leaves else None
-    yield from replayed(case, leaves, make, {}, lambda outputs, state: {"y": outputs}, state=State(memory))
+    yield from replayed(case, leaves, make, {}, found, state=State(memory))

@@ -22,6 +22,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     config, leaves = case.config, leaves_of(case)
     assert config["norm"] == "layernorm_per_head_no_bias" and config["norm_before_gate"] and not config["bias"]
     assert config["initial_log_scale"] == "zero" and abs(config["scale"] - config["head_qk_dim"] ** -0.5) < 1e-12
+    cap = None if config["gate_soft_cap"] == "none" else config["gate_soft_cap"]
     width, num_heads, rows, columns = (config[key] for key in ("d_model", "heads", "head_qk_dim", "head_v_dim"))
 
     def make(**settings: str) -> EosMixer:
@@ -30,7 +31,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
             (num_heads, rows, columns),
             Projection(width, num_heads, columns, "identity", False, None),
             Expand(*common, False),
-            ExponentialInputGate(width, num_heads, config["gate_soft_cap"], [3.0, 6.0], -10.0, 0.0),
+            ExponentialInputGate(width, num_heads, cap, [3.0, 6.0], -10.0, 0.0),
             Shrink(*common, True),
             NormalisedDenominator(num_heads, columns, "at_least_one", config["eps"], config["norm_eps"]),
             d_model=width,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lcsm.mixers.eos import EosMixer
+from lcsm.mixers.eos import EosMixer, State
 from lcsm.stages.oscillation.fixed_decay import FORMULAS, FixedDecay
 from tests.golden.case import Case
 from tests.golden.given import build, heads, replayed
@@ -26,4 +26,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         decay = FixedDecay(config["H"], config["k"], 0, 1, rule, None)
         return build(sizes, leaves["v"], leaves["k"], decay, config["scale"] * leaves["q"], **settings)
 
-    yield from replayed(case, leaves, make, {}, lambda outputs, state: {"y": heads(outputs, config["H"])})
+    def found(outputs: Tensor, state: State) -> dict[str, Tensor]:
+        return {"y": heads(outputs, config["H"]), "m_final": state.memory}
+
+    yield from replayed(case, leaves, make, {}, found, state=State(leaves.get("m_init")))

@@ -89,6 +89,16 @@ def test_long_loud_text_stays_finite_in_float32(name: str):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_memory_stays_float32_under_autocast(name: str):
+    model = model_of(name).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, state = model(tokens(), model.initial_state())
+    memory = getattr(getattr(state[0], "mixer", state[0]), "memory", None)
+    assert logits.isfinite().all()
+    assert memory is not None and memory.dtype in (torch.float32, torch.complex64)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_state_is_as_large_as_the_model_says(name: str):
     model = model_of(name)
     with torch.no_grad():

@@ -38,9 +38,9 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         )
 
     def found(outputs: Tensor, state: State) -> dict[str, Tensor]:
-        return {"y": heads(outputs, num_heads), "hk_final": state.past["shrink"][0], "hv_final": state.memory}
+        return {"y": heads(outputs, num_heads), "hk_final": state.past["shrink"], "hv_final": state.memory}
 
     names = ("shrink.project_key.weight", "shrink.project_query.weight")
     tensors = dict(zip(names, selection(width, width), strict=True))
-    state = State(leaves.get("hv_init"), past={"shrink": (leaves["hk_init"], None)} if "hk_init" in leaves else {})
+    state = State(leaves.get("hv_init"), past={"shrink": leaves["hk_init"]} if "hk_init" in leaves else {})
     yield from replayed(case, leaves, make, tensors, found, state=state)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
 from lcsm.stages.expand import HandCrafted
-from lcsm.stages.oscillation.forget_gate import ForgetGate
+from lcsm.stages.oscillation.gate import Gate
 from lcsm.stages.shrink import DataDriven
 from tests.golden.case import Case
 from tests.golden.given import GivenModule, GivenSource, build, heads, identity, replayed
@@ -26,8 +26,8 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
 
     def make(**settings: str) -> EosMixer:
         source = GivenSource(num_heads * config["d"], oscillation=leaves["f"].flatten(2), shrink=leaves["q"].flatten(2))
-        gate = ForgetGate(
-            width, num_heads, rows, 0, 1, bounds, "rows", 1.0, None, False, "learned", True, "none", 1e4
+        gate = Gate(
+            width, num_heads, rows, 1, 0, 1, bounds, "rows", 1.0, None, False, "learned", True, "none", 1e4
         )  # fmt: skip
         shrink = DataDriven(width, num_heads, rows, config["q_activation"], False, None, None, scaled)
         expand, sizes = HandCrafted(num_heads, rows, "ones", "identity"), (num_heads, rows, config["d"])
@@ -36,5 +36,5 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     def found(outputs: Tensor, state: State) -> dict[str, Tensor]:
         return {"y": heads(outputs, num_heads), "m_final": state.memory}
 
-    tensors = {f"{stage}.projection.weight": identity(width) for stage in ("oscillation", "shrink")}
+    tensors = {f"{part}.weight": identity(width) for part in ("oscillation.projections.0", "shrink.projection")}
     yield from replayed(case, leaves, make, tensors, found, state=State(leaves.get("m_init")))

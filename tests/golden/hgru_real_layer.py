@@ -12,7 +12,7 @@ from lcsm.stages.base import Input, Shrink
 from lcsm.stages.expand import HandCrafted as Ones
 from lcsm.stages.input import Projection
 from lcsm.stages.normaliser import LayerNorm
-from lcsm.stages.oscillation.forget_gate import ForgetGate
+from lcsm.stages.oscillation.gate import Gate
 from lcsm.stages.shrink import HandCrafted
 from tests.golden.case import Case
 from tests.golden.given import build, layer
@@ -24,8 +24,8 @@ def recurrence(config: dict[str, Any], input: Input, shrink: Shrink, phase: str,
     assert config["forget_activation"] == "sigmoid" and config["norm"] == "layernorm" and config["bias"]
     assert config["norm_before_gate"]
     width = config["d_model"]
-    gate = ForgetGate(
-        width, width, 1, 0, 1, {}, "scalar", 1.0, None, True, config["lower_bound"], True, phase, 1e4
+    gate = Gate(
+        width, width, 1, 1, 0, 1, {}, "scalar", 1.0, None, True, config["lower_bound"], True, phase, 1e4
     )  # fmt: skip
     normaliser = LayerNorm(width, shrink.output_dim or 1, False, "weight_and_bias", config["norm_eps"])
     rest = {"gate": config["gate_activation"], "bias": True, "output": "linear", "d_model": width, **settings}
@@ -36,7 +36,7 @@ def parameters(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
     """The mixer's parameters, the norm's with an axis for what each channel gives."""
     names = {
         "input.projection": "input_proj",
-        "oscillation.projection": "lambda_proj",
+        "oscillation.projections.0": "lambda_proj",
         "output.gate": "gate",
         "output.project": "out_proj",
         "normaliser": "norm",

@@ -34,7 +34,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
             (num_heads, rows, rows),
             Projection(width, num_heads, rows, activation, False, None),
             Expand(*common),
-            FixedDecay(num_heads, rows, *position, "tnl", None),
+            FixedDecay(num_heads, rows, rows, *position, "scalar", "tnl", None),
             Shrink(*common),
             RmsNorm(num_heads, rows, 1, True, config["norm_eps"]),
             d_model=width,

@@ -11,7 +11,7 @@ from lcsm.mixers.eos import EosMixer
 from lcsm.stages.base import Oscillation
 from lcsm.stages.expand import HandCrafted as Expand
 from lcsm.stages.input import Projection
-from lcsm.stages.oscillation.forget_gate import ForgetGate
+from lcsm.stages.oscillation.gate import Gate
 from lcsm.stages.shrink import HandCrafted as Shrink
 from tests.golden.case import Case
 from tests.golden.given import build, layer
@@ -48,11 +48,11 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     assert config["update_activation"] == "sigmoid"
 
     def make(**settings: str) -> EosMixer:
-        gate = ForgetGate(
-            config["d_model"], config["d_hidden"], 1, 0, 1, {}, "scalar", 1.0, None, False, 0.0, True, "none", 1e4
+        gate = Gate(
+            config["d_model"], config["d_hidden"], 1, 1, 0, 1, {}, "scalar", 1.0, None, False, 0.0, True, "none", 1e4
         )  # fmt: skip
         return recurrence(config, gate, **settings)
 
     # theirs is the gate of what is new, ours of what is kept
-    tensors = {**parameters(leaves), "oscillation.projection.weight": -leaves["wz.weight"]}
+    tensors = {**parameters(leaves), "oscillation.projections.0.weight": -leaves["wz.weight"]}
     yield from layer(case, leaves, make, tensors)

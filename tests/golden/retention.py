@@ -23,7 +23,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     torch.testing.assert_close(FORMULAS[rule](config["H"], 0, 1).exp(), torch.tensor(config["decay"]))
 
     def make(**settings: str) -> EosMixer:
-        decay = FixedDecay(config["H"], config["k"], 0, 1, rule, None)
+        decay = FixedDecay(*sizes, 0, 1, "scalar", rule, None)
         return build(sizes, leaves["v"], leaves["k"], decay, config["scale"] * leaves["q"], **settings)
 
     def found(outputs: Tensor, state: State) -> dict[str, Tensor]:

@@ -1,0 +1,70 @@
+"""A long convolution inside a stage, with a memory of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from lcsm.ops.convolution import convolution
+from lcsm.ops.problem import Problem
+from lcsm.ops.reference import reference
+from lcsm.parameters import mark
+from lcsm.shapes import Float, Tensor
+from lcsm.stages.long_convolution.base import KernelShrink, rows
+from lcsm.stages.modal import ModalKernel
+from lcsm.stages.segments import resets_of
+from lcsm.structures import Context, Shift, widen
+
+# The last inputs [B H N P] and the lags of the kernel that were formed [H T P]; the memory of a `ModalKernel`.
+Past = tuple[Any, ...]
+
+
+class ShiftBlock(nn.Module):
+    """Convolve every channel with a kernel and add the channel itself with a learned weight.
+
+        outputs_t = sum over lags j < N of kernel[j] values_{t-j} + skip values_t
+
+    Args:
+        shrink: the kernel, or what it was converted to.
+        lags: N, the number of inputs that the memory holds, > 0.
+    Source: the bias of Hyena's filters (2302.10866), the D of the shift SSM of H3 (2212.14052); both start normal.
+    """
+
+    newest: Tensor
+
+    def __init__(self, shrink: KernelShrink | ModalKernel, lags: int) -> None:
+        super().__init__()
+        heads, _, columns = shrink.sizes
+        self.shrink, self.lags = shrink, lags
+        self.problem = Problem("shift", None, None, None, "N", "HNP", heads, lags, columns)
+        self.skip = mark(nn.Parameter(torch.randn(heads, columns)))
+        newest = torch.zeros(1, 1, 1, lags, 1)
+        newest[:, :, :, 0] = 1
+        self.register_buffer("newest", newest, persistent=False)
+
+    def forward(
+        self, values: Float[Tensor, "B L H P"], past: Past | None = None, context: Context | None = None
+    ) -> tuple[Float[Tensor, "B L H P"], Past]:
+        """Convolve values; `past` is what the last call returned, None at the start of a sequence."""
+        if isinstance(self.shrink, ModalKernel):
+            with torch.autocast(values.device.type, enabled=False):
+                outputs, past = self.shrink.convolve(widen(values), past, context)
+                return outputs + self.skip * values, past
+        memory, kernel = past[:2] if past is not None else (None, None)
+        kernel = self.shrink.formed(values.shape[1], self.lags, kernel)
+        algorithm = reference if values.shape[1] == 1 and past is not None else convolution
+        with torch.autocast(values.device.type, enabled=False):
+            values = widen(values)
+            outputs, memory = algorithm(
+                self.problem, Shift(), values, self.newest, rows(kernel, self.lags), memory, True, resets_of(context)
+            )
+            assert memory is not None, "a memory is asked for"
+            return outputs + self.skip * values, (memory, kernel)
+
+    def past_numbers(self) -> int:
+        """Real numbers that one sequence keeps; the kernel is common to all."""
+        if isinstance(self.shrink, ModalKernel):
+            return self.shrink.numbers()
+        return self.lags * self.skip.numel()

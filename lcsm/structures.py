@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lcsm.errors import UsageError
-from lcsm.shapes import Factor, Inputs, Memory, RealFactor, Segments, Tensor
+from lcsm.shapes import Factor, Inputs, Memory, RealFactor, Resets, Segments, Tensor
 
 # exp(-80) is below every float32 rounding error that the memory can show, and finite where -inf would give NaN.
 LOG_DECAY_FLOOR = -80.0
@@ -30,11 +30,15 @@ class Context:
 
     Args:
         segments: document ids of packed rows, [B L]; a change of id forgets the memory. Padding has an id of its own.
-        dt: length of each step for continuous-time oscillations, [B L], in units of the trained step.
+        resets: True where a token begins another document than the token before it, [B L], also across calls. A mixer
+            makes it of `segments` for its stages, see `stages.segments.with_resets`.
+        dt: length of each step for continuous-time oscillations, [B L], in units of the trained step;
+            an oscillation without irregular steps refuses it, other stages do not see it.
         shared: values that one layer hands to later ones, by name.
     """
 
     segments: Segments | None = None
+    resets: Resets | None = None
     dt: Tensor | None = None
     shared: dict[str, Tensor] | None = None
 
@@ -233,3 +237,30 @@ class Shift(Structure):
 
     def advance(self, memory: Memory, t: int, pairs: bool = False) -> Memory:
         return torch.cat([torch.zeros_like(memory[:, :, :1]), memory[:, :, :-1]], 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eigenvalues(Diagonal):
+    """A constant diagonal whose factor is known as it is, so that no step rounds its phase anew.
+
+    Args:
+        factors: exp(log_decay + i phase), complex, [1 1 H N P].
+    """
+
+    factors: Factor
+
+    def factor(self, start: int, stop: int) -> Factor:
+        return self.factors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Register(Eigenvalues):
+    """A shift register whose oldest row runs into modes: exact first lags, then sums of powers.
+
+    The memory has as many rows before those of the modes as the register has; inputs enter at row 0 only.
+    """
+
+    def advance(self, memory: Memory, t: int, pairs: bool = False) -> Memory:
+        register, modes = memory.tensor_split([memory.shape[2] - self.factors.shape[3]], 2)
+        moved = torch.cat([torch.zeros_like(register[:, :, :1]), register[:, :, :-1]], 2)
+        return torch.cat([moved, self.factors[:, 0] * modes + register[:, :, -1:]], 2)

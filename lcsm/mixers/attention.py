@@ -11,8 +11,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
-from lcsm.shapes import Bool, Float, Stream, Tensor
-from lcsm.stages.segments import segments_of, starts
+from lcsm.ops.cost import Cost
+from lcsm.shapes import Bool, Float, Int, Resets, Stream, Tensor
+from lcsm.stages.segments import resets_of, with_resets
 from lcsm.structures import Context
 
 
@@ -81,6 +82,7 @@ class Attention(Mixer):
         reach = "all" if not causal else "all earlier" if window is None else f"the last {window}"
         self.structure = f"softmax over {reach} tokens"
         self.algorithm = "scaled_dot_product_attention"
+        self.why = "the only one"
 
     def forward(
         self, x: Stream, state: Cache | None = None, context: Context | None = None
@@ -91,7 +93,10 @@ class Attention(Mixer):
         start = 0 if state is None or state.keys is None else state.keys.shape[2]
         position = 0 if state is None else state.position
         query, key, value = self.heads(x, position)
-        documents, segment = number_documents(context, state, batch, start, length)
+        context, segment = with_resets(context, None if state is None else state.segment)
+        documents = number_documents(
+            resets_of(context), None if state is None else state.documents, batch, start, length
+        )
         if state is not None:
             if state.keys is not None and state.values is not None:
                 key, value = torch.cat([state.keys, key], 2), torch.cat([state.values, value], 2)
@@ -143,27 +148,33 @@ class Attention(Mixer):
     def recurrence_flops(self, length: int) -> int:
         return 4 * self.reach(length) * self.project.in_features
 
+    def costs(self, length: int) -> dict[str, Cost]:
+        order = "O(L² D)" if self.window is None else "O(L min(L, window) D)"
+        return {self.algorithm: Cost("all pairs of tokens", order, self.recurrence_flops(length), 1)}
+
     def reach(self, length: int) -> int:
         """How many of `length` tokens the last one sees."""
         return length if self.window is None else min(length, self.window)
 
 
 def number_documents(
-    context: Context | None, state: Cache | None, batch: int, start: int, length: int
-) -> tuple[Tensor | None, Tensor | None]:
-    """The running number of the document of every token so far, [B S], and the id of the last token, [B].
+    resets: Resets | None, before: Int[Tensor, "B S"] | None, batch: int, start: int, length: int
+) -> Int[Tensor, "B T"] | None:
+    """The running number of the document of every token so far, [B S + L]; None as long as no call had ids.
 
-    Ids may come back later in a row, running numbers do not. Without ids the last document goes on; both are None as
-    long as no call had ids.
+    Ids may come back later in a row, running numbers do not.
+
+    Args:
+        resets: True where a token of this call begins a document, [B L].
+        before: the numbers of the `start` tokens kept from earlier calls.
+        batch, start, length: the sizes B, S and L.
     """
-    before = None if state is None else state.documents
-    last = None if state is None else state.segment
-    segments = segments_of(context, last, length)
-    if segments is None:
-        return None, None
+    known = resets if resets is not None else before
+    if known is None:
+        return None
     if before is None:
-        before = segments.new_zeros(batch, start)
-    number = starts(segments, last).cumsum(1)
+        before = known.new_zeros(batch, start, dtype=torch.long)
+    number = known.new_zeros(batch, length, dtype=torch.long) if resets is None else resets.cumsum(1)
     if start:
         number = number + before[:, -1:]
-    return torch.cat([before, number], 1), segments[:, -1]
+    return torch.cat([before, number], 1)

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from lcsm.ops.cost import Cost
 from lcsm.shapes import Float, Stream, Tensor
 from lcsm.structures import Context
 
@@ -19,10 +20,12 @@ class Mixer(nn.Module):
     Attributes:
         structure: what the memory looks like, for people: "diagonal LHN", "softmax".
         algorithm: name of the algorithm that `forward` runs.
+        why: why that one, for people.
     """
 
     structure: str
     algorithm: str
+    why: str
 
     def forward(self, x: Stream, state: Any = None, context: Context | None = None) -> tuple[Stream, Any]:
         """Mix the tokens of x, [B L D] -> [B L D]."""
@@ -46,3 +49,7 @@ class Mixer(nn.Module):
     def recurrence_flops(self, length: int) -> int:
         """Multiplications and additions per token of the memory itself, at position `length`, projections left out."""
         raise TypeError(f"{type(self).__name__} must define recurrence_flops(length)")
+
+    def costs(self, length: int) -> dict[str, Cost]:
+        """What each algorithm that could run costs for a sequence of `length` tokens, by name, best first."""
+        raise TypeError(f"{type(self).__name__} must define costs(length)")

@@ -17,14 +17,16 @@ from torch.export import register_dataclass
 from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
 from lcsm.mixers.output import Output
-from lcsm.ops.dispatch import choose
+from lcsm.ops.cost import Cost, recurrent_flops
+from lcsm.ops.dispatch import choose, costs
 from lcsm.ops.problem import Problem, varies
 from lcsm.ops.reference import reference
 from lcsm.ops.stabilise import Scale, stabilise
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Inputs, Outputs, Resets, Stream, Tensor
+from lcsm.shapes import Factor, Inputs, Outputs, Stream, Tensor
 from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source
-from lcsm.stages.segments import starts
+from lcsm.stages.long_convolution.base import check_partners
+from lcsm.stages.segments import resets_of, starts, with_resets
 from lcsm.stages.settings import choose as choose_setting
 from lcsm.structures import CANNOT_ADVANCE, Context, Structure, widen
 
@@ -34,26 +36,20 @@ class State:
     """What a stream carries from one call to the next.
 
     Args:
-        memory: [B H N P], complex where the oscillation has a phase, P + 1 with a denominator.
+        memory: [B H N P], complex where the oscillation has a phase, P + 1 with a denominator; whatever `advance` keeps
+            where it is not the recurrence.
         log_scale: running maximum, where the oscillation is stabilised.
         segment: document id of the last token, [B], once segments were given.
         past: what each stage keeps, by stage name.
     """
 
-    memory: Tensor | None = None
+    memory: Any = None
     log_scale: Tensor | None = None
     segment: Tensor | None = None
     past: dict[str, Any] = field(default_factory=dict)
 
 
 register_dataclass(State)
-
-
-def document_starts(context: Context | None, state: State | None) -> tuple[Resets | None, Tensor | None]:
-    """Where the memory is forgotten, [B L], and the id of the last document, [B]; None without segments."""
-    if context is None or context.segments is None:
-        return None, None if state is None else state.segment
-    return starts(context.segments, None if state is None else state.segment), context.segments[:, -1]
 
 
 class EosMixer(Mixer):
@@ -108,6 +104,7 @@ class EosMixer(Mixer):
         self.oscillation, self.shrink, self.normaliser = oscillation, shrink, normaliser
         refuse_constant_writes(input, expand)
         check_substeps(input, expand, oscillation, shrink, skip)
+        check_partners(expand, oscillation, shrink, reverse, reverse_exclusive)
         self.problem = declare(expand, oscillation, shrink, normaliser, num_heads, state_dim, value_dim)
         self.gate_first = gate_first
         if gate_first and normaliser.denominator:
@@ -124,15 +121,20 @@ class EosMixer(Mixer):
         self.output = Output(width, source.widths["gate"], d_model, gate, gate_rank, bias, activation, output)
         choice = choose(self.problem, algorithm)
         self.structure, self.algorithm, self.fits = self.problem.summary(), choice.name, choice.fits
-        self.run = choice.function
+        self.run, self.why = choice.function, choice.why
+        # what one token of a stream runs; `conversion.streams` puts faster ones of long convolutions here
+        self.advance: Callable[..., Any] = reference
 
     def forward(
         self, x: Stream, state: State | None = None, context: Context | None = None
     ) -> tuple[Stream, State | None]:
         if state is not None and self.problem.growing:
             raise UsageError(CANNOT_ADVANCE)
+        if context is not None and context.dt is not None:
+            refuse_lengths(self.oscillation)
         past, kept = state.past if state is not None else {}, {}
-        resets, segment = document_starts(context, state)
+        context, segment = with_resets(context, None if state is None else state.segment)
+        resets = resets_of(context)
 
         def run(name: str, *arguments: Any) -> Any:
             value, kept[name] = getattr(self, name)(*arguments, past.get(name), context)
@@ -150,7 +152,7 @@ class EosMixer(Mixer):
                 structure, scale = stabilise(structure, self.oscillation.log_scale_start, log_scale, resets)
             written, direction = structure.place(self.normaliser.append(inputs), expand)
             shrink = self.shrink.aim(shrink, direction)
-            algorithm = reference if x.shape[1] == 1 and state is not None else self.run
+            algorithm = self.advance if x.shape[1] == 1 and state is not None else self.run
             memory = None if state is None else state.memory
             outputs, memory = uncompiled(
                 algorithm, self.problem, structure, written, direction, shrink, memory, state is not None, resets
@@ -191,7 +193,8 @@ class EosMixer(Mixer):
         if state is not None:
             raise UsageError("a bidirectional mixer sees the future and cannot stream: set mixer.reverse=none")
         reader = self.shrink if self.reverse_shrink is None else self.reverse_shrink
-        shrink = reader.aim(widen(reader(source, None, context)[0]), direction)
+        value = reader.opposite(source, context) if reader is self.shrink else reader(source, None, context)[0]
+        shrink = reader.aim(widen(value), direction)
         resets = None if context is None or context.segments is None else starts(context.segments.flip(1))
         outputs, _ = uncompiled(
             self.run,
@@ -220,14 +223,20 @@ class EosMixer(Mixer):
         )
 
     def recurrence_flops(self, length: int) -> int:
-        problem = self.problem
-        columns = problem.value_dim + problem.denominator
-        entries = problem.num_heads * problem.state_dim * columns * (4 if problem.phase is not None else 1)
-        advance = {"diagonal": 1, "low_rank": 9, "dense": 2 * problem.state_dim, "shift": 0}[problem.kind]
-        if problem.decay is None and problem.kind == "diagonal":
-            advance = 0
-        per_pass = problem.substeps * (advance + 2) + 2
-        return entries * per_pass * (1 if self.reverse is None else 2)
+        return recurrent_flops(self.problem) * (1 if self.reverse is None else 2)
+
+    def costs(self, length: int) -> dict[str, Cost]:
+        # where the shrink reads the whole memory, the literature counts the products B x and C m with the algorithm
+        stages = (self.expand, self.shrink, self.reverse_shrink) if self.problem.reads == "memory" else ()
+        parameters = [weight for stage in stages if stage is not None for weight in stage.parameters()]
+        weights = [weight.numel() for weight in parameters if weight.ndim > 1]
+        found = costs(self.problem, length, 2 * sum(weights))
+        if self.reverse is None:
+            return found
+        second = costs(self.reverse, length, 0)
+        return {
+            name: replace(cost, flops=cost.flops + second[name].flops) for name, cost in found.items() if name in second
+        }
 
     def extra_repr(self) -> str:
         problem = self.problem
@@ -252,6 +261,15 @@ def refuse_constant_writes(input: Input, expand: Expand) -> None:
         raise UsageError(
             f"input={type(input).__name__} and expand={type(expand).__name__} are both constant, so nothing of the "
             "text is written:\nuse input=linear, or expand=projection"
+        )
+
+
+def refuse_lengths(oscillation: Oscillation) -> None:
+    """Refuse the lengths of steps, `context.dt`, where the oscillation takes none."""
+    if not oscillation.irregular:
+        raise UsageError(
+            f"context.dt gives the length of each step, but oscillation={type(oscillation).__name__} as it was built "
+            "takes steps\nof one length only: use s5, s4d_lin or ldnn with oscillation.irregular=true, or ssm or mamba2"
         )
 
 

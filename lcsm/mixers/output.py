@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from lcsm.errors import UsageError
 from lcsm.shapes import Float, Stream, Tensor
 from lcsm.stages.activation import ELEMENTWISE
 from lcsm.stages.low_rank import linear
@@ -36,7 +37,7 @@ class Output(nn.Module):
         gate_dim: width of what the gate sees.
         d_model: width D of the model.
         gate: activation of the multiplicative gate, or "none".
-        gate_rank: rank of the gate's projection; None for a full one.
+        gate_rank: rank of the gate's projection; None for a full one, 0 for none: the gate is what it sees.
         bias: whether the gate and the projections of linear and glu have one.
         activation: applied to the outputs before the projection.
         form: one of the rows above.
@@ -61,7 +62,7 @@ class Output(nn.Module):
         self.form = form = choose("mixer.output", form, {**{name: name for name in FORMS}, **MIXED})
         self.activation = choose("mixer.activation", activation, ELEMENTWISE)
         self.gate_activation = choose("mixer.gate", gate, {"none": None, **ELEMENTWISE})
-        self.gate = None if gate == "none" else linear(gate_dim, width, gate_rank, bias)
+        self.gate = None if gate == "none" else make_gate(gate_dim, width, gate_rank, bias)
         if form in ("none", "half_glu1", "half_glu2") and width != d_model:
             choose(
                 f"model.d_model={d_model} with heads of {width} channels in all and mixer.output",
@@ -90,3 +91,15 @@ class Output(nn.Module):
         if self.select is None:
             return mixed
         return (outputs if self.form == "half_glu2" else mixed) * torch.sigmoid(self.select(active))
+
+
+def make_gate(inputs: int, width: int, rank: int | None, bias: bool) -> nn.Module:
+    """The projection of the gate; with rank 0 what it sees must be as wide as the outputs."""
+    if rank != 0:
+        return linear(inputs, width, rank, bias)
+    if inputs != width:
+        raise UsageError(
+            f"mixer.gate_rank=0 takes the gate as it is, but it has {inputs} channels and the outputs {width}: "
+            "use source=hyena, or mixer.gate_rank=null"
+        )
+    return nn.Identity()

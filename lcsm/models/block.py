@@ -12,7 +12,8 @@ from torch.export import register_dataclass
 from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
 from lcsm.models.channel import Channel, StatefulChannel
-from lcsm.shapes import Stream
+from lcsm.shapes import Int, Stream, Tensor
+from lcsm.stages.segments import with_resets
 from lcsm.structures import Context
 
 
@@ -53,10 +54,12 @@ class BlockState:
     Args:
         mixer: the state of the token mixer.
         channel: what the channel mixer keeps.
+        segment: document id of the last token, [B], once segments were given.
     """
 
     mixer: Any
     channel: Any = None
+    segment: Int[Tensor, " B"] | None = None
 
 
 register_dataclass(BlockState)
@@ -98,14 +101,14 @@ class Block(nn.Module):
 
     def forward(self, x: Stream, state: Any = None, context: Context | None = None) -> tuple[Stream, Any]:
         """Map [B L D] -> [B L D]; the state is the mixer's, or a `BlockState` where the channel mixer keeps one too."""
-        past = None
-        if isinstance(state, BlockState):
-            state, past = state.mixer, state.channel
-        streaming = state is not None
-        x, state, past = (self._after if self.placement == "post" else self._before)(x, state, past, context)
-        if streaming and isinstance(self.channel, StatefulChannel):
-            return x, BlockState(state, past)
-        return x, state
+        run = self._after if self.placement == "post" else self._before
+        if not isinstance(self.channel, StatefulChannel):
+            return run(x, state, None, context)[:2]
+        if state is None:
+            return run(x, None, None, with_resets(context, None)[0])[0], None
+        context, segment = with_resets(context, state.segment)
+        x, mixer, channel = run(x, state.mixer, state.channel, context)
+        return x, BlockState(mixer, channel, segment)
 
     def _before(self, x: Stream, state: Any, past: Any, context: Context | None) -> tuple[Stream, Any, Any]:
         mixed, state = self.mixer(self.mixer_norm(x), state, context)

@@ -6,6 +6,7 @@ import inspect
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,9 +54,13 @@ class Builder:
         component = resolve(group, node, BASES[group], self.allowed)
         settings = {key: value for key, value in node.items() if key != "_target_"}
         accepted = inspect.signature(component).parameters
-        provided = {key: value for key, value in provided.items() if key in accepted}
+        given = {key: value for key, value in provided.items() if key in accepted}
+        # a setting named after a stage holds one that the component makes itself, as often as it needs it
+        for key, value in settings.items():
+            if key in STAGES and isinstance(value, dict):
+                settings[key] = partial(self.make, key, value, f"{name}.{key}", **provided)
         with seeded(self.config["seed"], name):
-            return component(**provided, **settings)
+            return component(**given, **settings)
 
     def mixer(self, groups: dict[str, Any], layer: int, name: str) -> Mixer:
         """A token mixer from the groups mixer, source, input, expand, oscillation, shrink and normaliser."""

@@ -69,7 +69,8 @@ def sample(
     """One token per row from logits [B V]."""
     if temperature == 0:
         return logits.argmax(-1)
-    logits = logits / temperature
+    # relative to the largest and in float64, so that any temperature above zero leaves one that is finite
+    logits = (logits - logits.amax(-1, keepdim=True)).double() / temperature
     if top_k is not None and top_k < logits.shape[-1]:
         logits = logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], -torch.inf)
     if top_p is not None and top_p < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from lcsm.models.language_model import LanguageModel
 from lcsm.ops.reference import reference
 from lcsm.ops.stabilise import stabilise
 from lcsm.ops.step_powers import step_matrix
+from lcsm.stages.long_convolution.base import KernelShrink
+from lcsm.stages.mode_projection import ModeInput, ModeOutput
 from lcsm.stages.short_convolution import ShortConvolution
 from lcsm.structures import Dense, Diagonal, LowRank, widen
 
@@ -35,13 +38,19 @@ def projection_flops(module: nn.Module) -> int:
     """Multiplications and additions per token of the weight matrices and short convolutions of a module.
 
     Two for every entry of a weight with at least two axes; marked ones are decays, directions and the like, whose work
-    is that of the recurrence.
+    is that of the recurrence, but for taps and for the matrices between channels and modes. Long kernels are
+    formed once for many tokens.
     """
-    taps = {id(part.weight) for part in module.modules() if isinstance(part, ShortConvolution)}
+    kernels = [part for part in module.modules() if isinstance(part, KernelShrink)]
+    once = {id(weight) for kernel in kernels for weight in kernel.parameters()}
+    products = (ShortConvolution, ModeInput, ModeOutput)
+    counted = {id(part.weight) for part in module.modules() if isinstance(part, products)}
     return sum(
         2 * weight.numel()
         for weight in module.parameters()
-        if weight.ndim > 1 and (id(weight) in taps or not getattr(weight, "_no_decay", False))
+        if weight.ndim > 1
+        and id(weight) not in once
+        and (id(weight) in counted or not getattr(weight, "_no_decay", False))
     )
 
 
@@ -50,10 +59,11 @@ def card(model: Model, length: int) -> dict[str, Any]:
 
     Args:
         model: the model; it may live on the meta device.
-        length: position at which state size and cost are given; only attention depends on it.
+        length: position at which state size and cost are given.
     Returns:
-        "layers": per layer its stages with class, axes and parameters, structure, algorithm, state size in real
-        numbers, forward FLOPs per token in the recurrent form, parameters; and the sums for the model.
+        "layers": per layer its stages with class, axes and parameters, structure, algorithm and why, the costs of every
+        algorithm that fits, state size in real numbers, forward FLOPs per token in the recurrent form, parameters; and
+        the sums for the model.
     """
     layers = [layer_card(name, layer, length) for name, layer in model.backbone.layers.named_children()]
     # the head of a classifier runs once per sequence
@@ -85,9 +95,11 @@ def layer_card(name: str, layer: Any, length: int) -> dict[str, Any]:
         "stages": stages,
         "structure": mixer.structure,
         "algorithm": mixer.algorithm,
-        "fits": list(getattr(mixer, "fits", (mixer.algorithm,))),
+        "why": mixer.why,
+        "costs": {name: asdict(cost) for name, cost in mixer.costs(length).items()},
         "state_numbers": layer.state_numbers(length),
         "flops_per_token": projection_flops(layer) + mixer.recurrence_flops(length),
+        "mixer_parameters": count_parameters(mixer),
         "parameters": count_parameters(layer),
     }
 

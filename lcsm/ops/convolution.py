@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 from lcsm.ops.fourier import causal_convolution, good_size
 from lcsm.ops.growing import GrowingSystem
 from lcsm.ops.low_rank import LowRankSystem
+from lcsm.ops.mode_convolution import mode_convolution
 from lcsm.ops.packing import by_sequence
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents
+from lcsm.ops.register import RegisterSystem
 from lcsm.ops.vandermonde import Modes, accumulate, evaluate, powers
 from lcsm.shapes import Factor, Float, Inputs, Memory, Outputs, Resets, Tensor
-from lcsm.structures import Diagonal, Growing, LowRank, Shift, Structure
+from lcsm.structures import Diagonal, Eigenvalues, Growing, LowRank, Register, Shift, Structure
 
 
 def convolution(
@@ -28,16 +33,26 @@ def convolution(
 ) -> tuple[Outputs, Memory | None]:
     """outputs = kernel * inputs + what the memory still gives; arguments and results as in `ops.reference`.
 
-    Serves every structure but `Dense`, with factors that are constant in time. Packed rows are convolved as sequences
+    Serves every structure but `Dense`, with factors that are constant in time. Modes that are constant in time, but
+    written or read otherwise, are convolved one by one (`ops.mode_convolution`). Packed rows are convolved as sequences
     of their own.
 
     Raises:
-        ValueError: a factor varies in time, the shrink reads whole memories, or the inputs are complex.
+        ValueError: the oscillation varies in time, the inputs are complex, or a structure that is no diagonal has an
+            expand or shrink that varies in time.
     """
-    _refuse(problem, structure, inputs, expand, shrink)
+    diagonal = isinstance(structure, Diagonal) and type(structure).advance is Diagonal.advance
+    by_modes = diagonal and not _one_kernel(problem, expand, shrink)
+    _refuse(problem, structure, inputs, {} if by_modes else {"expand": expand, "shrink": shrink})
+    run: Callable[..., Any] = mode_convolution if by_modes else _convolution
     # autocast would turn the matrix products of the kernel to low precision
     with torch.autocast(inputs.device.type, enabled=False):
-        return _convolution(problem, structure, inputs, expand, shrink, memory, keep, resets)
+        return run(problem, structure, inputs, expand, shrink, memory, keep, resets)
+
+
+def _one_kernel(problem: Problem, expand: Factor, shrink: Factor) -> bool:
+    """Whether outputs are the inputs convolved with one kernel, once the oscillation is constant."""
+    return problem.reads == "vector" and all(tuple(value.shape[:2]) == (1, 1) for value in (expand, shrink))
 
 
 def _convolution(
@@ -59,11 +74,13 @@ def _convolution(
     expand, shrink = (value.reshape(value.shape[2:]).mT for value in (expand, shrink))
     inputs = inputs.to(dtype).expand(-1, length, problem.num_heads, -1)
     before = None if memory is None else memory.mT
-    system: _Diagonal | _Shift | LowRankSystem | GrowingSystem
+    system: _Diagonal | _Shift | LowRankSystem | GrowingSystem | RegisterSystem
     if isinstance(structure, LowRank):
         system = LowRankSystem(problem.pairs, problem.exclusive, structure, expand, shrink, dtype)
     elif isinstance(structure, Growing):
         system = GrowingSystem(problem.pairs, structure, expand, shrink, dtype)
+    elif isinstance(structure, Eigenvalues):
+        system = RegisterSystem(problem, structure, expand, shrink, dtype)
     elif isinstance(structure, Diagonal):
         system = _Diagonal(problem, structure, expand, shrink, dtype)
     else:
@@ -86,15 +103,14 @@ def _convolution(
     return outputs, final.expand(batch, -1, -1, -1).mT
 
 
-def _refuse(problem: Problem, structure: Structure, inputs: Inputs, expand: Factor, shrink: Factor) -> None:
+def _refuse(problem: Problem, structure: Structure, inputs: Inputs, directions: dict[str, Factor]) -> None:
     found = ""
-    values = {"expand": expand, "shrink": shrink, **structure.tensors()}
-    for name, value in values.items():
+    for name, value in (directions | structure.tensors()).items():
         if name not in ("gain", "log_gain") and tuple(value.shape[:2]) != (1, 1):
             found = f"{name} has shape {list(value.shape)}, which varies over the batch or in time"
-    if type(structure).advance not in {kind.advance for kind in (Diagonal, LowRank, Growing, Shift)}:
+    if type(structure).advance not in {kind.advance for kind in (Diagonal, LowRank, Growing, Register, Shift)}:
         found = f"the oscillation is {type(structure).__name__}"
-    if problem.reads != "vector":
+    if problem.reads != "vector" and directions:
         found = f"the shrink reads the {problem.reads}"
     if inputs.is_complex():
         found = "the inputs are complex"

@@ -9,6 +9,7 @@ from typing import Any
 from lcsm.errors import UsageError
 from lcsm.ops.chunk import chunk
 from lcsm.ops.convolution import convolution
+from lcsm.ops.cost import COSTS, Cost, Sizes
 from lcsm.ops.delta import delta
 from lcsm.ops.dense import diagonalise, loop, powers
 from lcsm.ops.elementwise import elementwise
@@ -25,6 +26,7 @@ ALGORITHMS: dict[str, Callable[..., Any]] = {
         *(convolution, powers, diagonalise, loop),
     )
 }
+KERNEL = "one kernel serves all steps, and Fourier transforms convolve it with the whole sequence"
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,13 @@ class Choice:
     Args:
         name, function: the algorithm.
         fits: every algorithm that serves the problem, best first.
+        why: the reason, for people.
     """
 
     name: str
     function: Callable[..., Any]
     fits: tuple[str, ...]
+    why: str
 
 
 def fitting(problem: Problem) -> tuple[str, ...]:
@@ -56,34 +60,59 @@ def fitting(problem: Problem) -> tuple[str, ...]:
     | several writes per token, diagonal                | reference                                   |
     | every entry on its own, all constant              | convolution, elementwise, scan              |
     | every entry on its own (P = 1, N = 1 or full N x P), decay data-driven or N x P | elementwise, scan |
-    | the same with constant decay                      | lockstep, elementwise, scan                 |
+    | the same with constant decay                      | lockstep, elementwise, convolution, scan    |
     | a phase that all value columns share              | rotate, elementwise, scan                   |
     | the rest: decay none, scalar, rows, columns, both | chunk, elementwise, scan                    |
     """
+    return preference(problem)[0]
+
+
+def preference(problem: Problem) -> tuple[tuple[str, ...], str]:
+    """What `fitting` returns, and why the first of them is preferred."""
     if problem.kind == "shift":
-        return ("convolution", "reference") if problem.constant else ("reference",)
+        if problem.constant:
+            return ("convolution", "reference"), KERNEL
+        return ("reference",), "weights of a window that follow the tokens are summed step by step"
     if problem.growing:
-        return ("convolution",)
+        return ("convolution",), "modes may grow, so that only their kernel can be formed, never a memory"
     if problem.kind == "low_rank" or problem.substeps > 1:
-        if problem.kind != "low_rank" or problem.reads != "vector":
-            return ("reference",)
-        # what is written and what is erased share a strength: where it is data-driven, so is the oscillation
-        if problem.constant and not varies(problem.gain, "L") and problem.substeps == 1:
-            return ("convolution", "reference")
-        return ("delta", "reference") if problem.phase is None else ("reference",)
+        return _low_rank(problem)
     if problem.kind == "dense":
-        return ("powers", "loop", "diagonalise", "reference") if problem.constant_oscillation else ("loop", "reference")
+        if problem.constant_oscillation:
+            why = "chunks meet through powers of one matrix, in few large products"
+            return ("powers", "loop", "diagonalise", "reference"), why
+        return ("loop", "reference"), "matrices that follow the tokens have no product that tokens could share"
     columns = problem.value_dim + problem.denominator
     if problem.per_channel or problem.state_dim == 1 or columns == 1:
         if problem.constant and problem.reads == "vector":
-            return ("convolution", "elementwise", "scan", "reference")
+            return ("convolution", "elementwise", "scan", "reference"), KERNEL
         if varies(problem.rate, "L") or varies(problem.phase, "L") or problem.per_channel:
-            return ("elementwise", "scan", "reference")
-        return ("lockstep", "elementwise", "scan", "reference")
+            why = "every memory entry goes its own way: no matrix product holds that, one fused pass over time does"
+            return ("elementwise", "scan", "reference"), why
+        why = "the decay is constant, so that all chunks step together through one table of its powers"
+        return ("lockstep", "elementwise", "convolution", "scan", "reference"), why
     if problem.phase is not None:
-        fits = () if varies(problem.phase, "P") else ("rotate",)
-        return (*fits, "elementwise", "scan", "reference")
-    return ("chunk", "elementwise", "scan", "reference")
+        if varies(problem.phase, "P"):
+            return ("elementwise", "scan", "reference"), "columns turn differently, so that every entry steps by itself"
+        why = "all columns turn alike: expand and shrink turn instead, and a real memory runs in chunks"
+        return ("rotate", "elementwise", "scan", "reference"), why
+    why = "decays lie along rows or columns only, so that a chunk of tokens is a few matrix products"
+    return ("chunk", "elementwise", "scan", "reference"), why
+
+
+def _low_rank(problem: Problem) -> tuple[tuple[str, ...], str]:
+    """The part of `preference` for memories that erase while they write, or are written several times per token."""
+    slow = "no faster algorithm serves "
+    if problem.kind != "low_rank":
+        return ("reference",), f"{slow}several writes per token without erasing"
+    if problem.reads != "vector":
+        return ("reference",), f"{slow}a low-rank oscillation whose whole memory is read"
+    # what is written and what is erased share a strength: where it is data-driven, so is the oscillation
+    if problem.constant and not varies(problem.gain, "L") and problem.substeps == 1:
+        return ("convolution", "reference"), KERNEL
+    if problem.phase is None:
+        return ("delta", "reference"), "what a chunk erases is one triangular system, solved by matrix products"
+    return ("reference",), f"{slow}a complex low-rank oscillation that follows the tokens"
 
 
 def choose(problem: Problem, request: str = "auto") -> Choice:
@@ -95,9 +124,20 @@ def choose(problem: Problem, request: str = "auto") -> Choice:
     Raises:
         UsageError: the requested algorithm is unknown or does not serve this problem; nothing falls back silently.
     """
-    fits = fitting(problem)
+    fits, why = preference(problem)
     name = fits[0] if request == "auto" else request
     if name not in fits:
         known = "does not serve these stages" if name in ALGORITHMS else "is not an algorithm"
         raise UsageError(f"mixer.algorithm={request!r} {known}: choose auto or one of {', '.join(fits)}")
-    return Choice(name, ALGORITHMS[name], fits)
+    return Choice(name, ALGORITHMS[name], fits, why if request == "auto" else f"mixer.algorithm={request} asks for it")
+
+
+def costs(problem: Problem, length: int, projections: int) -> dict[str, Cost]:
+    """What every algorithm that serves a problem costs, best first.
+
+    Args:
+        problem: the static description.
+        length: tokens of a sequence.
+        projections: operations per token between channels and modes, where the shrink reads the whole memory.
+    """
+    return {name: COSTS[name](Sizes(problem, length, projections)) for name in fitting(problem)}

@@ -35,6 +35,29 @@ def read(problem: Problem, memory: Memory, shrink: Tensor) -> Tensor:
     return 2 * outputs.real if problem.pairs else outputs.real
 
 
+def read_all(
+    problem: Problem, memories: Tensor, before: Memory, shrink: Factor, keep: bool, resets: Resets | None
+) -> tuple[Outputs, Memory | None]:
+    """What `reference` returns, from the memories after every step.
+
+    Args:
+        memories: [B L H N P].
+        before: the memory before the first step, [B H N P].
+    """
+    seen = memories
+    if problem.exclusive:
+        seen = torch.cat([before.unsqueeze(1), memories[:, :-1]], 1)
+        if resets is not None:
+            seen = seen.masked_fill(resets[..., None, None, None], 0)
+    final = memories[:, -1] if keep else None
+    if problem.reads == "memory":
+        return seen[..., 0], final
+    outputs = (shrink * seen).sum(3)
+    if outputs.is_complex():
+        outputs = 2 * outputs.real if problem.pairs else outputs.real
+    return outputs, final
+
+
 def reference(
     problem: Problem,
     structure: Structure,

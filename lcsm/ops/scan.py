@@ -7,7 +7,7 @@ Offered for comparison, because the literature of S5, LRU and Mamba states its r
 import torch
 
 from lcsm.ops.problem import Problem
-from lcsm.ops.reference import blank_memory, extents
+from lcsm.ops.reference import blank_memory, extents, read_all
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import Diagonal
 
@@ -38,18 +38,7 @@ def scan(
     written = (expand * inputs.unsqueeze(3)).to(before.dtype).expand(shape)
     first = written[:, :1] + decay[:, :1] * before.unsqueeze(1)
     memories = _prefixes(decay, torch.cat([first, written[:, 1:]], 1))
-    seen = memories
-    if problem.exclusive:
-        seen = torch.cat([before.unsqueeze(1), memories[:, :-1]], 1)
-        if resets is not None:
-            seen = seen.masked_fill(resets[..., None, None, None], 0)
-    final = memories[:, -1] if keep else None
-    if problem.reads == "memory":
-        return seen[..., 0], final
-    outputs = (shrink * seen).sum(3)
-    if outputs.is_complex():
-        outputs = 2 * outputs.real if problem.pairs else outputs.real
-    return outputs, final
+    return read_all(problem, memories, before, shrink, keep, resets)
 
 
 def _prefixes(decay: Tensor, written: Tensor) -> Tensor:

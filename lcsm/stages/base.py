@@ -91,6 +91,7 @@ class Oscillation(Stage):
         substeps: writes per token.
         log_scale_start: start of the running maximum where the structure has a log_gain, else None.
         growing: decays may exceed 1.
+        irregular: takes the length of each step from `context.dt`; a mixer refuses lengths for any other.
         remembers: its values depend on earlier tokens through `past`, so that no second direction can use them.
     """
 
@@ -102,6 +103,7 @@ class Oscillation(Stage):
     substeps: int = 1
     log_scale_start: float | None = None
     growing: bool = False
+    irregular: bool = False
     remembers: bool = False
 
     def forward(
@@ -135,6 +137,10 @@ class Shrink(Stage):
     def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         """The direction of the read."""
         raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
+
+    def opposite(self, x: Stream, context: Context | None = None) -> Factor:
+        """What a tied second direction reads by; the value of the first one unless the model has other weights."""
+        return self(x, None, context)[0]
 
     def aim(self, shrink: Factor, direction: Factor) -> Factor:
         """The direction of the read from the value of this stage and the direction of the current write."""

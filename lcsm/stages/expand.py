@@ -1,7 +1,13 @@
 """Along which direction an input is written into the memory."""
 
+from typing import Any
+
+import torch
+
+from lcsm.shapes import Factor, Stream, Tensor
 from lcsm.stages.base import Expand
 from lcsm.stages.vector import DataDrivenVector, HandCraftedVector, LearnedVector
+from lcsm.structures import Context
 
 
 class HandCrafted(HandCraftedVector, Expand):
@@ -23,3 +29,19 @@ class DataDriven(DataDrivenVector, Expand):
     """
 
     group = "expand"
+
+
+class Newest(Expand):
+    """One for the first row and zero for all others, [1 1 1 N 1]: with `oscillation=shift` row j is j tokens old."""
+
+    varies = "N"
+    direction: Tensor
+
+    def __init__(self, state_dim: int) -> None:
+        super().__init__()
+        direction = torch.zeros(1, 1, 1, state_dim, 1)
+        direction[:, :, :, 0] = 1
+        self.register_buffer("direction", direction, persistent=False)
+
+    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+        return self.direction, past

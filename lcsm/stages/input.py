@@ -70,6 +70,29 @@ class PerChannel(Input):
         return x.unflatten(-1, self.sizes), past
 
 
+class Repeated(Input):
+    """What the stage sees, unchanged and the same for every head: each head filters all channels, [B L H P].
+
+    Raises:
+        UsageError: value_dim is not the number of channels.
+    Source: the channels of S4 and SGConv, "copies" of every feature.
+    """
+
+    varies = "LHP"
+
+    def __init__(self, input_dim: int, num_heads: int, value_dim: int) -> None:
+        super().__init__()
+        if value_dim != input_dim:
+            raise UsageError(
+                f"input=repeated gives every head all {input_dim} channels, but mixer.value_dim={value_dim}: "
+                f"set mixer.value_dim={input_dim}, or use input=per_channel"
+            )
+        self.num_heads = num_heads
+
+    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Inputs, Any]:
+        return x[:, :, None].expand(-1, -1, self.num_heads, -1), past
+
+
 class Ones(Input):
     """One, [1 1 1 1]: the expand alone is what is written, as in a multiple-input system with one column.
 

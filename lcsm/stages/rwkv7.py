@@ -113,7 +113,8 @@ class ResidualValue(Input):
         if shared is not None:
             first = shared.setdefault(FIRST_VALUE, value)
             if self.share is not None and first is not value:
-                value = torch.lerp(value, first, torch.sigmoid(self.share(x)))
+                # under autocast the share keeps its own precision, which lerp would refuse
+                value = torch.lerp(value, first, torch.sigmoid(self.share(x)).to(value.dtype))
         return value.unflatten(-1, self.sizes), past
 
 

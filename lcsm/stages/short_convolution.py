@@ -5,14 +5,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from lcsm.parameters import mark
-from lcsm.shapes import Float, Int, Stream, Tensor
+from lcsm.shapes import Float, Resets, Stream, Tensor
 from lcsm.stages.activation import ELEMENTWISE
-from lcsm.stages.segments import segments_of, starts
+from lcsm.stages.segments import resets_of
 from lcsm.stages.settings import choose, positive
 from lcsm.structures import Context
 
-# The last kernel_size - 1 inputs [B K-1 D] and their document ids [B K-1], None where no call had ids.
-Tail = tuple[Tensor, Int[Tensor, "B K"] | None]
+# The last kernel_size - 1 inputs, zero where they belong to another document than the last one.
+Tail = Float[Tensor, "B T D"]
 
 
 class ShortConvolution(nn.Module):
@@ -41,27 +41,21 @@ class ShortConvolution(nn.Module):
     def forward(self, x: Stream, past: Tail | None = None, context: Context | None = None) -> tuple[Stream, Tail]:
         """Convolve x [B L D]; `past` is what the last call returned, None at the start."""
         reach, length = self.kernel_size - 1, x.shape[1]
-        tail, tail_ids = past if past is not None else (x.new_zeros(x.shape[0], reach, x.shape[2]), None)
-        known = torch.cat([tail.to(x.dtype), x], 1)
-        ids = segments_of(context, None if tail_ids is None or reach == 0 else tail_ids[:, -1], length)
-        if ids is not None:
-            before = ids[:, :1].expand(-1, reach) if tail_ids is None else tail_ids
-            ids = torch.cat([before, ids], 1)
-            mixed = self._within_documents(known, ids, length)
-        else:
-            mixed = F.conv1d(known.transpose(1, 2), self.weight.flip(0).t()[:, None], self.bias, groups=x.shape[2])
-            mixed = mixed.transpose(1, 2)
-        return self.activation(mixed), (known[:, length:], None if ids is None else ids[:, length:])
+        tail = past if past is not None else x.new_zeros(x.shape[0], reach, x.shape[2])
+        known, resets = torch.cat([tail.to(x.dtype), x], 1), resets_of(context)
+        if resets is not None:
+            return self._within_documents(known, resets)
+        mixed = F.conv1d(known.transpose(1, 2), self.weight.flip(0).t()[:, None], self.bias, groups=x.shape[2])
+        return self.activation(mixed.transpose(1, 2)), known[:, length:]
 
     def past_numbers(self) -> int:
         """Real numbers that one sequence carries from call to call."""
         return self.weight[1:].numel()
 
-    def _within_documents(self, known: Float[Tensor, "B T D"], ids: Int[Tensor, "B T"], length: int) -> Stream:
-        """The convolution of the last `length` steps, with taps in other documents masked."""
-        reach = self.kernel_size - 1
-        # ids may come back later in the row: the running count of changes does not
-        document = starts(ids).cumsum(1)[..., None]
+    def _within_documents(self, known: Float[Tensor, "B T D"], resets: Resets) -> tuple[Stream, Tail]:
+        """The convolution of the last L steps, with taps in other documents masked."""
+        reach, length = self.kernel_size - 1, resets.shape[1]
+        document = F.pad(resets.cumsum(1), (reach, 0))[..., None]
         mixed = self.weight[0] * known[:, reach:]
         if self.bias is not None:
             mixed = mixed + self.bias
@@ -69,4 +63,4 @@ class ShortConvolution(nn.Module):
             window = slice(reach - lag, reach - lag + length)
             same = document[:, window] == document[:, reach:]
             mixed = mixed + self.weight[lag] * known[:, window].masked_fill(~same, 0)
-        return mixed
+        return self.activation(mixed), known[:, length:].masked_fill(document[:, length:] != document[:, -1:], 0)

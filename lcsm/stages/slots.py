@@ -11,15 +11,12 @@ from lcsm.errors import UsageError
 from lcsm.ops.dispatch import choose as choose_algorithm
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
-from lcsm.shapes import Factor, Int, Memory, Stream, Tensor
+from lcsm.shapes import Factor, Memory, Stream
 from lcsm.stages.activation import ACTIVATIONS
 from lcsm.stages.base import Shrink
-from lcsm.stages.segments import segments_of, starts
+from lcsm.stages.segments import resets_of
 from lcsm.stages.settings import choose
 from lcsm.structures import Context, Diagonal, Structure, widen
-
-# The memory of keys [B H K N] and the document id of the last token [B], None where no call had ids.
-Keys = tuple[Memory, Int[Tensor, " B"] | None]
 
 
 class SlotShrink(Shrink):
@@ -51,7 +48,7 @@ class SlotShrink(Shrink):
         self.algorithm = choose_algorithm(self.problem).function
 
     def forward(  # type: ignore[override]
-        self, x: Stream, structure: Structure, past: Keys | None = None, context: Context | None = None
+        self, x: Stream, structure: Structure, past: Memory | None = None, context: Context | None = None
     ) -> tuple[Factor, Any]:
         if not isinstance(structure, Diagonal) or structure.phase is not None or structure.gain is None:
             raise UsageError("shrink=slots shares the gates of a real oscillation with a gain: use oscillation=gsa")
@@ -59,8 +56,6 @@ class SlotShrink(Shrink):
             widen(self.activation(projection(x).unflatten(-1, self.sizes)))
             for projection in (self.project_key, self.project_query)
         )
-        memory, last = past if past is not None else (None, None)
-        ids = segments_of(context, last, x.shape[1])
         turned = Diagonal(log_decay=structure.unfloored(0, x.shape[1]).transpose(3, 4))
         algorithm = reference if x.shape[1] == 1 and past is not None else self.algorithm
         with torch.autocast(x.device.type, enabled=False):
@@ -70,11 +65,11 @@ class SlotShrink(Shrink):
                 structure.gain[..., 0].expand(*x.shape[:2], -1, -1),
                 key,
                 query * self.sizes[1] ** -0.5,
-                memory,
+                past,
                 keep=True,
-                resets=None if ids is None else starts(ids, last),
+                resets=resets_of(context),
             )
-        return logits.softmax(-1)[..., None], (memory, None if ids is None else ids[:, -1])
+        return logits.softmax(-1)[..., None], memory
 
     def past_numbers(self) -> int:
         return self.problem.num_heads * self.problem.state_dim * self.problem.value_dim

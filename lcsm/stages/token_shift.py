@@ -9,24 +9,21 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Float, Int, Stream, Tensor
+from lcsm.shapes import Float, Stream, Tensor
 from lcsm.stages.base import READERS, Source
 from lcsm.stages.present import depth
-from lcsm.stages.segments import segments_of, starts
+from lcsm.stages.segments import resets_of
 from lcsm.structures import Context
 
-# The last token [B D] and its document id [B], None where no call had ids.
-Last = tuple[Float[Tensor, "B D"], Int[Tensor, " B"] | None]
+# The last token.
+Last = Float[Tensor, "B D"]
 
 
 def previous(x: Stream, past: Last | None, context: Context | None) -> tuple[Stream, Last]:
     """The token before each token, [B L D], zero where a document begins; and what the next call needs."""
-    last, last_id = past if past is not None else (torch.zeros_like(x[:, 0]), None)
+    last, resets = torch.zeros_like(x[:, 0]) if past is None else past, resets_of(context)
     shifted = torch.cat([last[:, None].to(x.dtype), x[:, :-1]], 1)
-    ids = segments_of(context, last_id, x.shape[1])
-    if ids is None:
-        return shifted, (x[:, -1], None)
-    return shifted.masked_fill(starts(ids, last_id)[..., None], 0), (x[:, -1], ids[:, -1])
+    return shifted if resets is None else shifted.masked_fill(resets[..., None], 0), x[:, -1]
 
 
 def mixture(width: int, layer: int, num_layers: int, power: float, offset: float) -> Float[Tensor, " D"]:

@@ -34,6 +34,23 @@ COMBINATIONS = [
         (f"model={name}",)
         for name in ("fwp", "deltanet", "gated_deltanet", "kda", "gdn2", "comba", "deltaproduct", "rwkv7")
     ],
+    *[
+        (f"model={name}", f"mixer.state_dim={lags}", *others)
+        for name, *others in (
+            ("tnn",),
+            ("tnn", "shrink.decay=learned", "shrink.positions=scaled", "shrink.divisor=12", "normaliser=rms_norm"),
+            ("sgconv",),
+            ("sgconv", "shrink.combine=sum", "shrink.interpolation=nearest", "shrink.decay=power_learned"),
+            ("sgconv", "shrink.norm=current", "shrink.taps=2", "shrink.init=cosine"),
+            ("longconv", "shrink.dropout=0", "shrink.smooth=frequency", "shrink.window=3", "shrink.std=1"),
+            ("longconv", "shrink.dropout=0", "shrink.init=double_exp"),
+            ("hyena",),
+            ("hyena", "source.order=3", "shrink.normalised=true"),
+            ("hyena", "source.order=4", "shrink.window=false"),
+        )
+        for lags in (4, 32)
+    ],
+    ("model=h3", "mixer.num_heads=8"),
 ]
 BORDERS = [[(0, 4), (4, 5), (5, L)], [(0, 6), (6, 9), (9, L)]]
 NAMES = [" ".join(words) for words in COMBINATIONS]
@@ -175,6 +192,13 @@ def test_bidirectional_mixer_refuses_to_stream(reverse: str):
     layer = mixer((f"mixer.reverse={reverse}",))
     with pytest.raises(UsageError, match=r"mixer\.reverse=none"):
         layer(stream(), layer.initial_state())
+
+
+@pytest.mark.parametrize("oscillation", ["ones", "diag", "dense", "rwkv6"])
+def test_step_lengths_are_refused_where_they_would_be_ignored(oscillation: str):
+    layer = mixer((f"oscillation={oscillation}",))
+    with pytest.raises(UsageError, match=r"one length only: use s5"):
+        layer(stream(), None, Context(dt=torch.ones(B, L, dtype=torch.float64)))
 
 
 def test_bidirectional_packed_documents_give_what_they_give_alone():

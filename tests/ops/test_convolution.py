@@ -29,6 +29,12 @@ CASES = {
     "real decay with complex factors": Case({"log_decay": "HN"}, expand="HN", shrink="HN", complex=COMPLEX),
     "complex shrink": Case({"log_decay": "HN"}, expand="HN", shrink="HN", complex=("shrink",)),
     "one input row": Case({"log_decay": "HN"}, "BLP", "HN", "HN"),
+    "data-driven read": Case({"log_decay": "HN", "phase": "N"}, "BLHP", "HN", "BLHN"),
+    "data-driven write": Case({"log_decay": "HN"}, "BLHP", "BLHN", "HN", width=1),
+    "complex write, whole memory": Case(
+        {"log_decay": "HN", "phase": "HN"}, "BLP", "BLHN", "", 2, 3, 1, ("expand",), settings={"reads": "memory"}
+    ),
+    "entries": Case({"log_decay": "HNP", "phase": "N"}, expand="BLHN", shrink="BLHNP"),
     "shift": Case({}, "BLHP", "HN", "HN", 3, 5, 1, kind=Shift),
     "shift per column": Case({}, "BLHP", "N", "NP", 2, 5, 3, kind=Shift),
 }
@@ -60,7 +66,7 @@ def test_newest_row_alone_equals_the_reference(length: int, packed: bool):
     assert_agrees(convolution, case, length, resets=random_resets(length) if packed else None, alter=newest)
 
 
-@pytest.mark.parametrize("name", ["S4D", "kernel per head", "shift"])
+@pytest.mark.parametrize("name", ["S4D", "kernel per head", "shift", "data-driven read", "data-driven write"])
 def test_a_split_sequence_changes_nothing(name: str):
     assert_splits(convolution, CASES[name], 23, 9)
 
@@ -77,7 +83,8 @@ def test_strong_decays_stay_finite_and_equal_the_reference():
 
 
 def test_float32_keeps_the_phase_of_a_long_kernel():
-    assert float32_error(convolution, CASES["one kernel"], 521) < 1e-6
+    for name in ("one kernel", "data-driven read"):
+        assert float32_error(convolution, CASES[name], 521) < 1e-6
     inputs, kernel = torch.randn(2, 521, 3, 2), torch.randn(3, 200)
     found, exact = causal_convolution(inputs, kernel), causal_convolution(inputs.double(), kernel.double())
     assert (found - exact).norm() / exact.norm() < 1e-6
@@ -104,18 +111,18 @@ def test_sequences_cover_every_token_once_with_little_padding():
 @pytest.mark.parametrize(("case", "text"), [
     (Case({"log_decay": "BLHN"}, expand="HN", shrink="HN"), "in time"),
     (Case({"log_decay": "HN"}, expand="HN", shrink="HN", complex=("inputs",)), "complex"),
-    (Case({"log_decay": "N"}, expand="N", shrink="", width=1, settings={"reads": "memory"}), "memory"),
+    (Case({"log_decay": "HN"}, expand="BLHN", shrink="HN", complex=("inputs",)), "complex"),
 ])  # fmt: skip
 def test_what_has_no_kernel_is_refused(case: Case, text: str):
     with pytest.raises(ValueError, match=text):
         call(convolution, case.problem(), Diagonal, case.leaves(3))
 
 
-@pytest.mark.parametrize("name", ["S4D", "kernel per head"])
+@pytest.mark.parametrize("name", ["S4D", "kernel per head", "data-driven read"])
 def test_strong_decays_stay_finite_in_float32(name: str):
     assert_strong_decays_stay_finite(convolution, CASES[name])
 
 
-@pytest.mark.parametrize("name", ["S4D", "kernel per head"])
+@pytest.mark.parametrize("name", ["S4D", "kernel per head", "data-driven read"])
 def test_precision_does_not_follow_autocast_or_inputs(name: str):
     assert_autocast_is_ignored(convolution, CASES[name])

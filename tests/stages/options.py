@@ -9,7 +9,8 @@ import yaml
 
 from lcsm.components import resolve
 from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source, Stage
-from lcsm.structures import Diagonal, Structure
+from lcsm.stages.segments import starts
+from lcsm.structures import Context, Diagonal, Structure
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = {
@@ -54,7 +55,7 @@ def build(group: str, option: str, **changes: Any) -> Any:
     node = settings(group, option)
     component = resolve(group, node, GROUPS[group], ())
     accepted = inspect.signature(component).parameters
-    sizes = SIZES | ({"value_dim": 1} if option == "ones" and group == "input" else {})
+    sizes = SIZES | {"common": {}} | ({"value_dim": 1} if option == "ones" and group == "input" else {})
     arguments = {**{key: value for key, value in sizes.items() if key in accepted}, **node, **changes}
     arguments.pop("_target_")
     return component(**arguments)
@@ -65,6 +66,11 @@ def call(stage: Stage, x: torch.Tensor, past: Any = None, context: Any = None) -
     if isinstance(stage, Oscillation):
         return stage(x, torch.ones(1, 1, 1, 1, 1, dtype=x.dtype), past, context)
     return stage(x, past, context)
+
+
+def documents(ids: list[int], start: int = 0, stop: int | None = None) -> Context:
+    """The context of tokens start..stop of rows whose tokens belong to the documents `ids`."""
+    return Context(resets=starts(torch.tensor([ids] * BATCH))[:, start:stop])
 
 
 def example(**options: Any) -> torch.Tensor:

@@ -69,7 +69,7 @@ def test_gateloop_reads_the_real_part_of_a_memory_that_turns_with_the_tokens():
     mixer, x = mixer_of("gateloop", "mixer.gate=none")
     stage, memory = mixer.oscillation, torch.zeros(B, 4, 4, 4, dtype=torch.complex128)
     key, query, value = (heads(part.projection, x, 4) for part in (mixer.expand, mixer.shrink, mixer.input))
-    decay = torch.polar(heads(stage.projection, x, 4).sigmoid(), heads(stage.turn, x, 4))
+    decay = torch.polar(heads(stage.projections[0], x, 4).sigmoid(), heads(stage.turn, x, 4))
     outputs = mixer(x)[0].unflatten(-1, (4, 4))
     for t in range(L):
         memory = decay[:, t, ..., None] * memory + key[:, t, ..., None] * value[:, t, :, None]
@@ -106,7 +106,7 @@ def test_metala_writes_the_complement_and_reads_the_current_token_once_more():
     mixer, x = mixer_of("metala", "mixer.gate=none", "normaliser=identity")
     seen, memory = mixer.source(x)[0]["input"], torch.zeros(B, 4, 2, 4, dtype=torch.float64)
     query, value = heads(mixer.shrink.projection, seen, 4) * 2**-0.5, heads(mixer.input.projection, seen, 4)
-    decay = heads(mixer.oscillation.projection, seen, 4).sigmoid() ** (1 / 16)
+    decay = heads(mixer.oscillation.projections[0], seen, 4).sigmoid() ** (1 / 16)
     outputs = mixer(x)[0].unflatten(-1, (4, 4))
     for t in range(L):
         memory = decay[:, t, ..., None] * memory + (1 - decay[:, t, ..., None]) * value[:, t, :, None]
@@ -156,7 +156,8 @@ def test_mamba_discretises_its_rates_with_the_step_of_each_channel():
 
 def test_lrn_gates_what_it_writes_and_what_it_keeps():
     mixer, x = mixer_of("lrn")
-    forget, write = (stage.projection(x).sigmoid() for stage in (mixer.oscillation, mixer.expand))
+    maps = (mixer.oscillation.projections[0], mixer.expand.projection)
+    forget, write = (projection(x).sigmoid() for projection in maps)
     value, memory = mixer.input.projection(x), torch.zeros(B, D, dtype=torch.float64)
     outputs = mixer(x)[0]
     for t in range(L):
@@ -166,7 +167,7 @@ def test_lrn_gates_what_it_writes_and_what_it_keeps():
 
 def test_mingru_in_log_space_writes_positive_candidates():
     mixer, x = mixer_of("mingru", "input=mingru_log", "mixer.gate=none")
-    keep, value = mixer.oscillation.projection(x).sigmoid(), mixer.input.projection(x)
+    keep, value = mixer.oscillation.projections[0](x).sigmoid(), mixer.input.projection(x)
     candidate = torch.where(value >= 0, value + 0.5, value.sigmoid())
     memory, outputs = torch.zeros(B, 2 * D, dtype=torch.float64), mixer(x)[0]
     for t in range(L):

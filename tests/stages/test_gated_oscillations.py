@@ -10,15 +10,14 @@ import torch.nn.functional as F
 from lcsm.errors import UsageError
 from lcsm.stages.oscillation.exponential_rate import ExponentialRate
 from lcsm.stages.oscillation.fixed_decay import FORMULAS
-from lcsm.stages.oscillation.forget_gate import ForgetGate
+from lcsm.stages.oscillation.gate import Gate
 from lcsm.stages.oscillation.lower_bounds import LowerBounds, bounded_log_sigmoid
 from lcsm.stages.oscillation.rg_lru import RgLru, _BoundedRoot
-from lcsm.structures import Context
-from tests.stages.options import BATCH, LENGTH, build, call, example
+from tests.stages.options import BATCH, LENGTH, build, call, documents, example
 
 
-def gate(**changes: Any) -> ForgetGate:
-    return build("oscillation", changes.pop("option", "hgrn2"), **{"common": {}, **changes})
+def gate(**changes: Any) -> Gate:
+    return build("oscillation", changes.pop("option", "hgrn2"), **changes)
 
 
 @pytest.mark.parametrize(
@@ -84,11 +83,24 @@ def test_bound_may_be_a_number_or_follow_the_layer():
             gate(lower_bound=wrong)
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"axes": "outer", "complement": True}, r"axes=outer is the product of two gates"),
+        ({"axes": "outer", "lower_bound": 0.5}, r"set oscillation.complement=false oscillation.lower_bound=0.0"),
+        ({"axes": "columns", "phase": "data"}, r"oscillation.phase=data turns rows: use axes=rows or scalar"),
+    ],
+)
+def test_gate_refuses_what_its_axes_do_not_take(changes: dict[str, Any], text: str):
+    with pytest.raises(UsageError, match=text):
+        gate(option="diag", **changes)
+
+
 def test_gateloop_turns_by_a_projection_of_the_token():
     stage, x = gate(option="gateloop"), example()
     structure = call(stage, x)[0]
     torch.testing.assert_close(structure.angle(0, LENGTH), (x @ stage.turn.weight.T).view(BATCH, LENGTH, 2, 4, 1))
-    torch.testing.assert_close(structure.log(0, LENGTH).flatten(2), F.logsigmoid(stage.projection(x)))
+    torch.testing.assert_close(structure.log(0, LENGTH).flatten(2), F.logsigmoid(stage.projections[0](x)))
 
 
 @pytest.mark.parametrize(("option", "start", "span"), [("rwkv4", -5, 8), ("rwkv5", -6, 5), ("rwkv6", -6, 5)])
@@ -133,9 +145,9 @@ def test_rg_lru_starts_on_its_ring_and_keeps_the_variance():
 
 def test_rg_lru_writes_fully_where_documents_begin_and_nowhere_else():
     stage, x = build("oscillation", "griffin"), example()
-    ids = torch.tensor([[0, 0, 0, 1, 1, 0, 0]]).repeat(BATCH, 1)
-    first, past = call(stage, x[:, :4], None, Context(segments=ids[:, :4]))
-    second, past = call(stage, x[:, 4:6], past, Context(segments=ids[:, 4:6]))
+    ids = [0, 0, 0, 1, 1, 0, 0]
+    first, past = call(stage, x[:, :4], None, documents(ids, 0, 4))
+    second, past = call(stage, x[:, 4:6], past, documents(ids, 4, 6))
     third, _ = call(stage, x[:, 6:], past)
     gain = torch.cat([part.gain for part in (first, second, third)], 1)
     assert ((gain == 1).all(dim=(0, 2, 3, 4))).tolist() == [True, False, False, True, False, True, False]

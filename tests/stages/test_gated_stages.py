@@ -12,8 +12,8 @@ from lcsm.mixers.attention import Attention
 from lcsm.mixers.output import Output
 from lcsm.models.channel import ShiftedMlp
 from lcsm.stages.token_shift import mixture
-from lcsm.structures import Context, Diagonal
-from tests.stages.options import BATCH, LENGTH, build, call, example
+from lcsm.structures import Diagonal
+from tests.stages.options import BATCH, LENGTH, build, call, documents, example
 
 
 def test_taylor_features_multiply_to_the_second_order_exponential():
@@ -58,7 +58,7 @@ def test_projection_is_convolved_before_its_activation():
     stage, x = build("expand", "mamba2", num_heads=1), example()
     expected = F.silu(stage.convolution(stage.projection(x))[0])
     torch.testing.assert_close(stage(x)[0].flatten(2), expected)
-    assert stage.past_numbers() == stage(x)[1][0][0].numel()
+    assert stage.past_numbers() == stage(x)[1][0].numel()
 
 
 def test_scaled_shrink_is_that_of_softmax_attention():
@@ -104,9 +104,9 @@ def test_token_shift_refuses_unknown_readers():
 @pytest.mark.parametrize("cut", [1, 4])
 def test_channel_mixing_carries_the_last_token(cut: int):
     channel = ShiftedMlp(6, 1, 3, 2.0, "relu_squared", {"key": [1.0, 0.0], "gate": [0.5, 0.1]}).double()
-    x, ids = example(dtype=torch.float64), torch.tensor([[0, 0, 1, 1, 1, 0, 0]]).repeat(BATCH, 1)
-    first, past = channel(x[:, :cut], None, Context(segments=ids[:, :cut]))
-    second, _ = channel(x[:, cut:], past, Context(segments=ids[:, cut:]))
+    x, ids = example(dtype=torch.float64), [0, 0, 1, 1, 1, 0, 0]
+    first, past = channel(x[:, :cut], None, documents(ids, 0, cut))
+    second, _ = channel(x[:, cut:], past, documents(ids, cut))
     alone = torch.cat([channel(x[:, start:stop])[0] for start, stop in ((0, 2), (2, 5), (5, 7))], 1)
     torch.testing.assert_close(torch.cat([first, second], 1), alone)
 
@@ -139,7 +139,7 @@ def test_slots_are_read_by_the_softmax_of_keys_that_were_written_into_them():
         keys = keys * decay[:, t].mT + key[..., None] * gain[:, t].mT
         expected = (torch.einsum("bhkn,bhk->bhn", keys, query) / math.sqrt(3)).softmax(-1)
         torch.testing.assert_close(value[:, t, ..., 0], expected)
-    torch.testing.assert_close(past[0], keys)
+    torch.testing.assert_close(past, keys)
 
 
 def test_slots_refuse_an_oscillation_without_gain():

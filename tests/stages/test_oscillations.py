@@ -10,10 +10,10 @@ from lcsm.errors import UsageError
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
 from lcsm.stages.oscillation.dense import OrthogonalDecay
+from lcsm.stages.oscillation.fixed_decay import slopes
 from lcsm.stages.oscillation.rotation import angles
-from lcsm.stages.oscillation.slopes import slopes
 from lcsm.structures import Context, Diagonal
-from tests.stages.options import BATCH, LENGTH, build, call, example, names
+from tests.stages.options import BATCH, LENGTH, build, call, documents, example, names
 
 ALIBI = [-(2.0**-j) for j in range(1, 9)]
 
@@ -35,7 +35,7 @@ def test_slopes_of_eight_and_six_are_those_of_alibi():
 
 
 def test_fixed_slopes_lie_over_heads_and_slow_down_with_depth():
-    scale = {"layer": 3, "num_layers": 4, "layer_scale": True}
+    scale = {"layer": 3, "num_layers": 4, "formula": "alibi_layers"}
     stage = build("oscillation", "decay", num_heads=8, **scale)
     assert call(stage, example())[0].log_decay.flatten().tolist() == [value / 4 for value in ALIBI]
 
@@ -112,15 +112,15 @@ def test_cumulative_softmax_splits_anywhere_and_stays_finite(scale: float):
     for name, value in whole.tensors().items():
         torch.testing.assert_close(torch.cat([getattr(first, name), getattr(second, name)], 1), value)
         assert value.isfinite().all()
-    assert stage.past_numbers() == past[0][0].numel()
+    assert stage.past_numbers() == past[0].numel()
 
 
 @pytest.mark.parametrize("cut", [1, 3, 4])
 def test_cumulative_softmax_of_packed_documents_is_that_of_each_alone(cut: int):
     stage, x = build("oscillation", "softmax").double(), example(dtype=torch.float64)
-    ids = torch.tensor([[0, 0, 0, 1, 1, 0, 0]]).repeat(BATCH, 1)
-    first, past = call(stage, x[:, :cut], None, Context(segments=ids[:, :cut]))
-    second, _ = call(stage, x[:, cut:], past, Context(segments=ids[:, cut:]))
+    ids = [0, 0, 0, 1, 1, 0, 0]
+    first, past = call(stage, x[:, :cut], None, documents(ids, 0, cut))
+    second, _ = call(stage, x[:, cut:], past, documents(ids, cut))
     packed = torch.cat([first.log(0, cut), second.log(0, LENGTH - cut)], 1)
     alone = [call(stage, x[:, a:b])[0].log(0, b - a) for a, b in ((0, 3), (3, 5), (5, 7))]
     torch.testing.assert_close(packed, torch.cat(alone, 1))
@@ -128,7 +128,7 @@ def test_cumulative_softmax_of_packed_documents_is_that_of_each_alone(cut: int):
 
 def test_cumulative_softmax_gradients_are_correct_with_documents():
     stage, x = build("oscillation", "softmax").double(), example(dtype=torch.float64).requires_grad_()
-    context = Context(segments=torch.tensor([[0, 0, 0, 1, 1, 1, 2]] * BATCH))
+    context = documents([0, 0, 0, 1, 1, 1, 2])
 
     def values(x: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
         structure = call(stage, x, None, context)[0]

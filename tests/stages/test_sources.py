@@ -6,8 +6,7 @@ import torch
 from lcsm.errors import UsageError
 from lcsm.stages.base import READERS
 from lcsm.stages.short_convolution import ShortConvolution
-from lcsm.structures import Context
-from tests.stages.options import BATCH, LENGTH, build, call, example
+from tests.stages.options import LENGTH, build, call, documents, example
 
 
 def convolution(kernel_size: int = 4) -> ShortConvolution:
@@ -27,13 +26,13 @@ def test_convolved_source_leaves_gate_and_skip_alone():
     expected = stage.convolution(x)[0]
     assert all(value[reader] is x for reader in ("gate", "skip"))
     assert all(torch.equal(value[reader], expected) for reader in ("input", "expand", "oscillation", "shrink"))
-    assert stage.past_numbers() == past[0][0].numel()
+    assert stage.past_numbers() == past[0].numel()
 
 
 @pytest.mark.parametrize("segmented", [False, True])
 def test_short_convolution_is_its_formula(segmented: bool):
     module, x = convolution(), example(dtype=torch.float64)
-    context = Context(segments=torch.zeros(BATCH, LENGTH, dtype=torch.long)) if segmented else None
+    context = documents([0] * LENGTH) if segmented else None
     expected = module.bias.expand_as(x).clone()
     for t in range(LENGTH):
         for lag in range(min(4, t + 1)):
@@ -62,19 +61,18 @@ def test_short_convolution_splits_anywhere_values_and_gradients(kernel_size: int
 def test_short_convolution_of_packed_documents_is_that_of_each_alone(cut: int):
     module, x = convolution(), example(dtype=torch.float64)
     # the first id comes back while its tokens are still within reach of the taps
-    ids = torch.tensor([[0, 0, 0, 1, 0, 0, 0]]).repeat(BATCH, 1)
-    first, past = module(x[:, :cut], None, Context(segments=ids[:, :cut]))
+    ids = [0, 0, 0, 1, 0, 0, 0]
+    first, past = module(x[:, :cut], None, documents(ids, 0, cut))
     packed = [first]
     if cut < LENGTH:
-        packed.append(module(x[:, cut:], past, Context(segments=ids[:, cut:]))[0])
+        packed.append(module(x[:, cut:], past, documents(ids, cut))[0])
     alone = [module(x[:, a:b])[0] for a, b in ((0, 3), (3, 4), (4, 7))]
     torch.testing.assert_close(torch.cat(packed, 1), torch.cat(alone, 1))
 
 
 def test_short_convolution_without_ids_continues_the_last_document():
     module, x = convolution(), example(dtype=torch.float64)
-    ids = torch.tensor([[0, 0, 1]]).repeat(BATCH, 1)
-    first, past = module(x[:, :3], None, Context(segments=ids))
+    first, past = module(x[:, :3], None, documents([0, 0, 1]))
     second = module(x[:, 3:], past)[0]
     torch.testing.assert_close(torch.cat([first[:, 2:], second], 1), module(x[:, 2:])[0])
 

@@ -13,9 +13,8 @@ from typing import NamedTuple
 import torch
 
 from lcsm.errors import UsageError
-from lcsm.shapes import Factor, Float, RealFactor, Tensor
+from lcsm.shapes import Factor, RealFactor, Tensor
 from lcsm.stages.settings import choose, positive
-from lcsm.structures import Context
 
 # The squared modulus of a factor that vanishes: its logarithm has to stay finite, with its gradient.
 SMALLEST_SQUARE = 1e-36
@@ -122,28 +121,3 @@ def log_uniform_steps(shape: tuple[int, ...], step_range: list[float]) -> Tensor
 def check_rate(rate: float) -> float:
     """The factor on all step sizes that adapts a trained system to another sampling rate."""
     return positive("oscillation.rate", rate)
-
-
-def irregular_steps(context: Context | None, irregular: bool) -> Float[Tensor, "B L 1 1 1"] | None:
-    """The lengths of the steps of this call, [B L 1 1 1]; None where all have length one.
-
-    Raises:
-        UsageError: the call and the declaration `oscillation.irregular` disagree.
-    """
-    given = context is not None and context.dt is not None
-    if given != irregular:
-        found = "steps of irregular length (context.dt)" if given else "no step lengths (context.dt)"
-        raise UsageError(
-            f"oscillation.irregular={irregular}, but this call has {found}: "
-            f"set oscillation.irregular={given}, which is fixed when the model is built"
-        )
-    return context.dt[:, :, None, None, None] if context is not None and context.dt is not None else None
-
-
-def refuse_irregular_steps(context: Context | None, option: str) -> None:
-    """Refuse step lengths where the oscillation named `option` has no use for them."""
-    if context is not None and context.dt is not None:
-        raise UsageError(
-            f"oscillation={option} takes steps of one length only, but this call has context.dt: "
-            "use oscillation=s5 or s4d with oscillation.irregular=true"
-        )

@@ -13,7 +13,6 @@ from lcsm.stages.oscillation import hippo
 from lcsm.stages.oscillation.discretisation import (
     exponential_minus_one,
     log_uniform_steps,
-    refuse_irregular_steps,
 )
 from lcsm.stages.oscillation.modes import trained
 from lcsm.stages.oscillation.spectrum import PartMap, imaginary_map, real_map, same, stable_map
@@ -93,7 +92,6 @@ class Dss(SharedModes):
     def forward(
         self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
-        refuse_irregular_steps(context, "dss_exp")
         log_decay, phase, rates = self.rates()
         gain = exponential_minus_one(log_decay, phase) / rates if self.scale else None
         return Diagonal(log_decay=log_decay, phase=phase, gain=gain), past
@@ -138,7 +136,6 @@ class DssSoftmax(SharedModes):
     def forward(
         self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
-        refuse_irregular_steps(context, "dss_softmax")
         log_decay, phase, rates = self.rates()
         grows = (log_decay > 0).to(log_decay.dtype)
         mirrored, turned = (part * (1 - 2 * grows) for part in (log_decay, phase))

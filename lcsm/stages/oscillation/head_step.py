@@ -32,6 +32,7 @@ class HeadStep(Oscillation):
 
     decay = "H*LH"
     gain = "LH"
+    irregular = True
 
     def __init__(
         self,

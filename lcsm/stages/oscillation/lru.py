@@ -11,7 +11,6 @@ from lcsm.errors import UsageError
 from lcsm.parameters import mark
 from lcsm.shapes import Factor, Stream
 from lcsm.stages.base import Oscillation
-from lcsm.stages.oscillation.discretisation import refuse_irregular_steps
 from lcsm.stages.settings import positive
 from lcsm.structures import Context, Diagonal, widen
 
@@ -64,6 +63,5 @@ class Lru(Oscillation):
     def forward(
         self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
-        refuse_irregular_steps(context, "lru")
         nu, theta, gamma = (widen(value)[None, None, ..., None].exp() for value in (self.nu, self.theta, self.gamma))
         return Diagonal(log_decay=-nu, phase=theta, gain=gamma), past

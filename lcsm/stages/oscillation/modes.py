@@ -11,7 +11,7 @@ from lcsm.errors import UsageError
 from lcsm.parameters import mark
 from lcsm.shapes import Complex, Factor, Float, Stream, Tensor
 from lcsm.stages.base import Oscillation
-from lcsm.stages.oscillation.discretisation import Rates, check_rate, choose_rule, irregular_steps
+from lcsm.stages.oscillation.discretisation import Rates, check_rate, choose_rule
 from lcsm.stages.oscillation.spectrum import PartMap
 from lcsm.structures import Context, Diagonal, widen
 
@@ -93,10 +93,16 @@ class Modes(Oscillation):
     def forward(
         self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
-        lengths, rates = irregular_steps(context, self.irregular), self.rates()
-        if lengths is None:
+        rates = self.rates()
+        if not self.irregular:
             log_decay, phase, gain = self.rule(rates)
             return Diagonal(log_decay=log_decay, phase=phase, gain=gain), past
+        if context is None or context.dt is None:
+            raise UsageError(
+                "oscillation.irregular=true, but this call has no step lengths: pass Context(dt=...), [B L],\n"
+                "or set oscillation.irregular=false, which is fixed when the model is built"
+            )
+        lengths = context.dt[:, :, None, None, None]
         log_decay, phase, gain = self.rule(rates._replace(step=rates.step * lengths))
         if self.decay != "HN*L":
             return Diagonal(log_decay=log_decay, phase=phase, gain=gain), past

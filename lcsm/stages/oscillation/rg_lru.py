@@ -11,10 +11,10 @@ from torch.autograd.function import once_differentiable
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Int, Stream, Tensor
+from lcsm.shapes import Factor, Stream, Tensor
 from lcsm.stages.base import Oscillation
 from lcsm.stages.channels import BlockLinear
-from lcsm.stages.segments import segments_of, starts
+from lcsm.stages.segments import resets_of
 from lcsm.stages.settings import positive
 from lcsm.structures import Context, Diagonal, widen
 
@@ -94,17 +94,8 @@ class RgLru(Oscillation):
         log_decay = -self.speed * torch.sigmoid(widen(self.gate(x))) * rate
         gain = _BoundedRoot.apply(-torch.expm1(2 * log_decay))
         if self.full_start:
-            first, past = self.first_tokens(x, past, context)
-            gain = torch.where(first[..., None], 1.0, gain)
-        return Diagonal(log_decay=log_decay[..., None, None], gain=gain[..., None, None]), past
-
-    def first_tokens(
-        self, x: Stream, past: tuple[Int[Tensor, " B"] | None] | None, context: Context | None
-    ) -> tuple[Tensor, tuple[Tensor | None]]:
-        """Where documents begin, [B L]; the id of the last one, [B], is kept once there were ids."""
-        last = None if past is None else past[0]
-        ids = segments_of(context, last, x.shape[1])
-        first = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device) if ids is None else starts(ids, last)
-        if past is None:
-            first = first | (torch.arange(x.shape[1], device=x.device) == 0)
-        return first, (None if ids is None else ids[:, -1],)
+            # the first token of all begins a document too
+            first = torch.arange(x.shape[1], device=x.device)[:, None] == (0 if past is None else -1)
+            resets = resets_of(context)
+            gain = torch.where(first if resets is None else first | resets[..., None], 1.0, gain)
+        return Diagonal(log_decay=log_decay[..., None, None], gain=gain[..., None, None]), ()

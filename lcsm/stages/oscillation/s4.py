@@ -16,7 +16,6 @@ from lcsm.stages.oscillation.discretisation import (
     bilinear,
     check_rate,
     log_uniform_steps,
-    refuse_irregular_steps,
 )
 from lcsm.stages.oscillation.modes import trained
 from lcsm.stages.oscillation.spectrum import SLOWEST, stable_map
@@ -111,7 +110,6 @@ class S4(Oscillation):
     def forward(
         self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
     ) -> tuple[LowRank, Any]:
-        refuse_irregular_steps(context, "s4")
         rates, low_rank = self.system()
         log_decay, phase, _ = bilinear(rates)
         half = rates.step / 2

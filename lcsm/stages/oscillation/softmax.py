@@ -6,17 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lcsm.shapes import Factor, Float, Int, Resets, Stream, Tensor
+from lcsm.shapes import Factor, Float, Resets, Stream, Tensor
 from lcsm.stages.base import Oscillation
-from lcsm.stages.segments import segments_of, starts
+from lcsm.stages.segments import resets_of
 from lcsm.stages.settings import choose
 from lcsm.structures import Context, Diagonal, widen
 
 # Logarithm of the sum of no weights: finite, and nothing beside any logit.
 LOG_ZERO = -1e30
 
-# The log-sum-exp of all logits so far [B H N] and the document id of the last token [B], None where no call had ids.
-Running = tuple[Float[Tensor, "B H N"], Int[Tensor, " B"] | None]
+# The log-sum-exp of all logits so far.
+Running = Float[Tensor, "B H N"]
 
 
 def log_sums_before(
@@ -78,13 +78,11 @@ class CumulativeSoftmax(Oscillation):
         self, x: Stream, expand: Factor, past: Running | None = None, context: Context | None = None
     ) -> tuple[Diagonal, Running]:
         logits = widen(self.projection(x)).unflatten(-1, self.sizes)
-        carried, last = past if past is not None else (torch.full_like(logits[:, 0], self.log_start), None)
-        ids = segments_of(context, last, x.shape[1])
-        fresh = None if ids is None else starts(ids, last)
-        before, carried = log_sums_before(logits, carried, fresh, self.log_start)
+        carried = torch.full_like(logits[:, 0], self.log_start) if past is None else past
+        before, carried = log_sums_before(logits, carried, resets_of(context), self.log_start)
         margin = (before - logits)[..., None]
         structure = Diagonal(log_decay=F.logsigmoid(margin), gain=torch.sigmoid(-margin))
-        return structure, (carried, None if ids is None else ids[:, -1])
+        return structure, carried
 
     def past_numbers(self) -> int:
         return self.sizes[0] * self.sizes[1]

@@ -46,6 +46,7 @@ class DataDrivenStep(Oscillation):
 
     decay = "HNP*LHP"
     gain = "LHP"
+    irregular = True
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -14,3 +16,20 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many golden cases of each family ran, and how many of them failed."""
+    counts: dict[str, Counter[str]] = {"passed": Counter(), "failed": Counter()}
+    for outcome, counter in counts.items():
+        reports = terminalreporter.stats.get(outcome, [])
+        counter.update(value for report in reports for name, value in report.user_properties if name == "golden family")
+    families = sorted(counts["passed"] | counts["failed"])
+    if families:
+        terminalreporter.section("golden cases by family")
+    for family in families:
+        passed, failed = (counts[outcome][family] for outcome in ("passed", "failed"))
+        terminalreporter.write_line(f"{family:<28}{passed:>4} passed" + (f"{failed:>4} failed" if failed else ""))
+    if families:
+        total = sum(counts["passed"].values()), sum(counts["failed"].values())
+        terminalreporter.write_line(f"{len(families)} families, {total[0]} passed, {total[1]} failed")

@@ -1,13 +1,18 @@
 """Replays numbers that the public reference implementations produced.
 
-`LCSM_GOLDEN` names the folder of cases, each a json sidecar and an npz of the same stem. The adapter is chosen by the
-sidecar's family. Without the folder this file says that it did not run.
+`LCSM_GOLDEN` names the folder of cases, each a json sidecar and an npz of the same stem. Adapters are chosen by what
+the sidecar says, never by a file's name: `tests/golden/<family>.py` replays the cases of a family, by level and config.
+A case without an adapter fails. `tests/conftest.py` reports how many cases of each family ran. Without the folder this
+file says that it did not run.
 """
 
 import importlib
 import importlib.util
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,14 +37,26 @@ def test_golden_folder_holds_cases():
 
 
 @pytest.mark.parametrize("path", cases(), ids=lambda path: path.stem)
-def test_golden(path: Path):
+def test_golden(path: Path, record_property: Callable[[str, object], None]):
     family = json.loads(path.read_text())["family"]
+    record_property("golden family", family)
     replay = adapter(family)
     if replay is None:
-        pytest.skip(f"no adapter for the family {family} yet")
+        pytest.fail(f"no adapter for the family {family}: write tests/golden/{family}.py with replay(case)")
     case = read_case(path)
     golden, checked = case.symbols("output", "gradient", "exact"), case.compared()
     for algorithm, found in replay.replay(case):
         for symbol, entry in checked.items():
             assert symbol in found, f"{algorithm}: {symbol} was not replayed"
             assert excess(found[symbol], golden[symbol], entry["tolerance"]) <= 1, f"{algorithm}: {symbol} differs"
+
+
+@pytest.mark.slow
+def test_a_case_without_adapter_fails_and_is_counted(tmp_path: Path):
+    (tmp_path / "case.json").write_text(json.dumps({"family": "unheard_of", "arrays": {}}))
+    environment = os.environ | {"LCSM_GOLDEN": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "pytest", f"{__file__}::test_golden", "-p", "no:cacheprovider"]
+    run = subprocess.run(words, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "no adapter for the family unheard_of" in run.stdout
+    assert "1 families, 0 passed, 1 failed" in run.stdout

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lcsm.commands.arguments import Option, read, usage_text
 from lcsm.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FORMATS = ("text", "markdown", "json")
 OPTIONS = {
     "format": Option(str, "how to print", "text", choices=FORMATS),
     "vocab_size": Option(int, "vocabulary; none takes data.vocab_size, or bytes where the data decide"),
     "length": Option(int, "position at which state size and cost are given; none takes data.length"),
+    "all": Option(bool, "one row for every named model, at task=lm model.d_model=256 unless said otherwise", False),
 }
 BYTES = 257
 # data that have a label for each sequence
@@ -23,8 +27,14 @@ EXAMPLES = (
     "lcsm show model=attention",
     "lcsm show oscillation=dense mixer.state_dim=16 --format markdown",
     "lcsm show task=lm experiment=hybrid length=4096",
+    "lcsm show --all --format markdown",
 )
 COLUMNS = ("stage", "class", "axes", "parameters")
+WAYS = ("algorithm", "what it does", "cost", "FLOPs per token", "depth")
+LEGEND = (
+    "* is what runs; a stream takes recurrent steps. FLOPs are those of the memory, forward, and of B x and C m where "
+    "the whole memory is read.\nDepth: operations of a sequence that wait for each other. C: tokens of a chunk."
+)
 
 
 def usage(arguments: Sequence[str]) -> str:
@@ -36,6 +46,8 @@ def usage(arguments: Sequence[str]) -> str:
 def run(arguments: Sequence[str]) -> int:
     """Print the card of the model that the words of `lcsm train` would train."""
     options, words = read("show", arguments, OPTIONS)
+    if options["all"]:
+        return run_all(options, words)
 
     from lcsm.config.compose import make_plan
 
@@ -57,6 +69,29 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.write("\n".join(markdown(card)) + "\n")
     else:
         print_rich(card)
+    return 0
+
+
+def run_all(options: dict[str, Any], words: Sequence[str]) -> int:
+    """Print the table of all named models."""
+    from lcsm.commands import models_table as table
+
+    if options["vocab_size"] is not None:
+        raise UsageError("lcsm show --all counts layers, which no vocabulary changes: leave out vocab_size")
+    words, length = table.settings(words), options["length"] or 1024
+    rows = [table.row(name, words, length) for name in table.names()]
+    if options["format"] == "json":
+        sys.stdout.write(json.dumps(rows) + "\n")
+    elif options["format"] == "markdown":
+        sys.stdout.write(table.document(words, length, rows))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        found = Table(*table.COLUMNS.values())
+        for cells in rows:
+            found.add_row(*(f"{cells[key]:,}" if key in table.NUMBERS else cells[key] for key in table.COLUMNS))
+        Console().print(found)
     return 0
 
 
@@ -111,7 +146,7 @@ def heading(layer: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("mixer", layer["mixer"]),
         ("structure", layer["structure"]),
-        ("algorithm", f"{layer['algorithm']} (fit: {', '.join(layer['fits'])})"),
+        ("algorithm", f"{layer['algorithm']}: {layer['why']}"),
         ("channel", layer["channel"]),
         *facts(layer),
     ]
@@ -121,6 +156,20 @@ def rows(layer: dict[str, Any]) -> list[tuple[str, ...]]:
     """One row per stage."""
     return [
         (name, stage["class"], stage["axes"], f"{stage['parameters']:,}") for name, stage in layer["stages"].items()
+    ]
+
+
+def ways(layer: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One row per algorithm that could run, the chosen one marked."""
+    return [
+        (
+            name + (" *" if name == layer["algorithm"] else ""),
+            cost["form"],
+            cost["order"],
+            f"{cost['flops']:,}",
+            f"{cost['depth']:,}",
+        )
+        for name, cost in layer["costs"].items()
     ]
 
 
@@ -142,13 +191,15 @@ def markdown(card: dict[str, Any]) -> Iterator[str]:
         if layer["stages"]:
             yield from ("", f"| {' | '.join(COLUMNS)} |", "| --- | --- | --- | ---: |")
             yield from (f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows(layer))
+        yield from ("", f"| {' | '.join(WAYS)} |", "| --- | --- | --- | ---: | ---: |")
+        yield from (f"| {' | '.join(row)} |" for row in ways(layer))
+    yield from ("", LEGEND.replace("*", "\\*"))
 
 
 def print_rich(card: dict[str, Any]) -> None:
     """The card on a terminal."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     console = Console()
     console.print(f"[bold]{escape(title(card))}[/bold]", highlight=False)
@@ -159,8 +210,19 @@ def print_rich(card: dict[str, Any]) -> None:
         for key, value in heading(layer):
             console.print(f"  {key:<11}{escape(value)}", highlight=False)
         if layer["stages"]:
-            table = Table(*COLUMNS[:-1])
-            table.add_column(COLUMNS[-1], justify="right")
-            for row in rows(layer):
-                table.add_row(*map(escape, row))
-            console.print(table)
+            print_table(console, COLUMNS, 1, rows(layer))
+        print_table(console, WAYS, 2, ways(layer))
+    console.print(LEGEND, highlight=False)
+
+
+def print_table(console: Console, columns: Sequence[str], numbers: int, rows: Sequence[tuple[str, ...]]) -> None:
+    """A table whose last `numbers` columns hold numbers."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*columns[:-numbers])
+    for column in columns[-numbers:]:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)

@@ -244,8 +244,10 @@ def mixing_matrix(model: Model, layer: int, tokens: torch.Tensor) -> np.ndarray:
         algorithm = mixer.run if problem.growing else reference
         aimed = mixer.shrink.aim(widen(shrink), direction)
         outputs, _ = algorithm(problem, structure, written, direction, aimed)
-        if problem.exclusive:
-            outputs, _ = add_present(outputs, mixer.shrink.present(written, direction, aimed), scale, True)
+        present = mixer.shrink.present(written, direction, aimed) if problem.exclusive else None
+        outputs, log_scale = add_present(outputs, present, scale, problem.exclusive)
+        if log_scale is not None:
+            outputs = outputs * log_scale.exp()
         if outputs.is_complex():
             outputs = outputs.abs()
         return outputs.mean((2, 3)).T.float().cpu().numpy()

@@ -108,10 +108,6 @@ class Gathered:
     def add(self, contract: Contraction, memories: Tensor, weights: Tensor, block: Block) -> None:
         """Add the conjugate of the sum of memories * weights over the axes along which the factor is constant."""
         target = block.of(self.rows)
-        if self.once and target.shape == memories.shape and weights.numel() == 1 and bool(weights == 1):
-            # inputs=ones: nothing to multiply, nothing to sum
-            target.copy_(memories.conj())
-            return
         gradient = contract(memories, weights, target.shape).conj()
         gradient = gradient.real if gradient.is_complex() and not target.is_complex() else gradient
         if self.once:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -153,12 +154,18 @@ class Plan:
         targets = None if gradients is None else dict(zip(self.names, cut[len(values) :], strict=True))
         return self.walk(structure, targets, self.longest, contract)
 
+    @cached_property
+    def forgetting(self) -> set[int]:
+        """The first steps of the blocks in which some row forgets its memory; read once, for the device must wait."""
+        some = [False] * self.length if self.resets is None else self.resets.any(0).tolist()
+        return {start for start, stop in self.steps if any(some[start:stop])}
+
     def alive(self, block: Block) -> Tensor | None:
         """Where the memory survives, [C B 1 1 1]; None where this block forgets nothing."""
-        if self.resets is None:
+        if self.resets is None or block.start not in self.forgetting:
             return None
         resets = self.resets[block.low : block.high, block.start : block.stop]
-        return ~resets.transpose(0, 1)[..., None, None, None] if bool(resets.any()) else None
+        return ~resets.transpose(0, 1)[..., None, None, None]
 
     def seen(self, memories: Tensor) -> Tensor:
         """The memories that are read, out of those before and after every step."""

@@ -53,6 +53,8 @@ class Plan:
         self.columns = None if call.columns is None else AxisDecay(call.columns, length, exclusive)
         self.work = Workspace()
         self.widths: dict[AxisDecay, list[int]] = {}
+        # the segments of one chunk serve its memories and its decays along both axes
+        self.latest: tuple[tuple[int, bool], Segments] | None = None
         half_sums = [axis.half_sums(CHUNK) for axis in (self.rows, self.columns) if axis is not None]
         self.exact, self.divided = [False] * len(self.spans), [False] * len(self.spans)
         if half_sums:
@@ -64,9 +66,12 @@ class Plan:
         """Which rows of a chunk belong together, None if all do; `fill`: with rows up to a power of two."""
         if self.call.resets is None or not self.divided[index]:
             return None
-        start, stop = self.spans[index]
-        resets = self.call.resets[:, start:stop, None]
-        return Segments.of((filled(resets, -2) if fill else resets)[..., 0], self.call.inputs.dtype)
+        if self.latest is None or self.latest[0] != (index, fill):
+            start, stop = self.spans[index]
+            resets = self.call.resets[:, start:stop, None]
+            found = Segments.of((filled(resets, -2) if fill else resets)[..., 0], self.call.inputs.dtype)
+            self.latest = ((index, fill), found)
+        return self.latest[1]
 
     def chunk(self, index: int) -> MidpointChunk | ExactChunk:
         """The form of one chunk: exact where the factors of the midpoint form would leave their range."""

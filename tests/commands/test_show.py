@@ -50,3 +50,24 @@ def test_a_hybrid_shows_its_layers_apart(capsys: pytest.CaptureFixture[str]):
 def test_a_mistake_is_one_message(words: list[str], named: str, capsys: pytest.CaptureFixture[str]):
     status, _, message = said(capsys, "show", *words)
     assert status == 2 and named in message and len(message.splitlines()) <= 3
+
+
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_every_way_to_run_has_its_cost_and_the_chosen_one_a_reason(
+    form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "160")
+    _, output, _ = said(capsys, "show", f"format={form}", "model=ldnn", "length=4096")
+    for text in ("lock-step scan", "associative scan", "recurrent steps", "O(L N max(D, log L))", "one table of its"):
+        assert text in output
+
+
+def test_an_algorithm_that_was_asked_for_says_so(capsys: pytest.CaptureFixture[str]):
+    layer = card(capsys, "model=ldnn", "mixer.algorithm=convolution")["layers"][0]
+    assert layer["algorithm"] == "convolution" and "asks for it" in layer["why"]
+
+
+def test_matrices_between_channels_and_modes_are_counted(capsys: pytest.CaptureFixture[str]):
+    layer = card(capsys, "model=ldnn", "model.d_model=32", "mixer.state_dim=8")["layers"][0]
+    # B and C are real, with two operations per entry; mixer.output is half a gate of 32 x 32
+    assert layer["flops_per_token"] == 2 * (2 * 32 * 8 + 32 * 32) + 4 * 8 * 5

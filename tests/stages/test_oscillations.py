@@ -200,6 +200,20 @@ def test_dense_mixes_rows_after_decaying_them():
     torch.testing.assert_close(call(stage, example())[0].matrix[0, 0], expected)
 
 
+@pytest.mark.parametrize("option", ["dense", "dense_data"])
+def test_dense_stream_takes_one_matrix_exponential(option: str, monkeypatch: pytest.MonkeyPatch):
+    stage, x, calls, exponential = build("oscillation", option), example(), [], torch.matrix_exp
+    monkeypatch.setattr(torch, "matrix_exp", lambda matrix: calls.append(1) or exponential(matrix))
+    with torch.no_grad():
+        whole, past = call(stage, x)
+        later = [call(stage, x[:, t : t + 1], past)[0].matrix for t in range(LENGTH)]
+    assert len(calls) == 1
+    torch.testing.assert_close(
+        torch.cat(later, 1).expand_as(whole.matrix.expand(-1, LENGTH, -1, -1, -1)),
+        whole.matrix.expand(-1, LENGTH, -1, -1, -1),
+    )
+
+
 @pytest.mark.parametrize("option", [option for option in names("oscillation") if option != "softmax"])
 def test_oscillations_without_memory_of_their_own_keep_nothing(option: str):
     stage = build("oscillation", option)

@@ -1,12 +1,10 @@
 """Oscillations that mix the rows of the memory with a full matrix that never grows it."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Stream
+from lcsm.shapes import Factor, Stream, Tensor
 from lcsm.stages.base import Oscillation
 from lcsm.stages.oscillation.decay import log_sigmoid_decay
 from lcsm.stages.settings import positive
@@ -46,11 +44,18 @@ class OrthogonalDecay(Oscillation):
         else:
             self.logits = mark(nn.Parameter(std * torch.randn(num_heads, state_dim)), group="oscillation")
 
-    def forward(self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None) -> tuple[Dense, Any]:
-        # a half-precision matrix exponential is not orthogonal
-        with torch.autocast(x.device.type, enabled=False):
-            generator = widen(self.generator)
-            mixing = torch.matrix_exp(generator - generator.transpose(-1, -2))
+    def forward(
+        self, x: Stream, expand: Factor, past: Tensor | None = None, context: Context | None = None
+    ) -> tuple[Dense, Tensor | None]:
+        # a stream without gradients keeps the orthogonal matrix, whose exponential costs more than a step
+        mixing = past if past is not None else self.mixing(x.device.type)
         logits = self.logits[None, None] if self.projection is None else self.projection(x).unflatten(-1, self.sizes)
         decay = log_sigmoid_decay(logits, self.tau).exp()
-        return Dense(matrix=mixing * decay[..., None, :]), past
+        return Dense(matrix=mixing * decay[..., None, :]), None if torch.is_grad_enabled() else mixing
+
+    def mixing(self, device: str) -> Tensor:
+        """The orthogonal matrices, [H N N]."""
+        # a half-precision matrix exponential is not orthogonal
+        with torch.autocast(device, enabled=False):
+            generator = widen(self.generator)
+            return torch.matrix_exp(generator - generator.transpose(-1, -2))

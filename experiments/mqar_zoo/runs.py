@@ -1,0 +1,65 @@
+"""Where the runs of this study are, and what became of each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lcsm.config.locate import conf_directory, options
+
+# It reads the sequence from both ends, so that it is no language model.
+NOT_CAUSAL = ("ldnn_bidirectional",)
+SCORE = "best/val/accuracy"
+# How a run that needs no repetition ended: at its last step, at its time, or with numbers that are not finite.
+ENDED = ("finished", "stopped", "failed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: a model at a learning rate with a seed."""
+
+    model: str
+    rate: float
+    seed: int
+
+    def folder(self, root: Path) -> Path:
+        return root / self.model / f"lr{self.rate:g}_seed{self.seed}"
+
+    def end(self, root: Path) -> dict[str, Any] | None:
+        """The end mark, None where the run is still to be made."""
+        try:
+            end = json.loads((self.folder(root) / "end.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return end if end["status"] in ENDED else None
+
+    def accuracy(self, root: Path) -> float | None:
+        """The best validation accuracy, None without a finite one."""
+        return (self.end(root) or {}).get(SCORE)
+
+
+def models() -> list[str]:
+    """The named models that may be asked to predict the next token."""
+    return [name for name in options(conf_directory())["model"] if name not in NOT_CAUSAL]
+
+
+def best_rate(model: str, rates: list[float], root: Path) -> float | None:
+    """The rate with the best accuracy of seed 1; None while a run is missing or where none gave an accuracy."""
+    runs = [Run(model, rate, 1) for rate in rates]
+    if any(run.end(root) is None for run in runs):
+        return None
+    scored = [(accuracy, run.rate) for run in runs if (accuracy := run.accuracy(root)) is not None]
+    return max(scored)[1] if scored else None
+
+
+def found(root: Path) -> list[Run]:
+    """Every run below a folder that has ended."""
+    runs = []
+    for mark in sorted(root.glob("*/lr*_seed*/end.json")):
+        rate, _, seed = mark.parent.name.removeprefix("lr").partition("_seed")
+        run = Run(mark.parents[1].name, float(rate), int(seed))
+        if run.end(root) is not None:
+            runs.append(run)
+    return runs

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import lcsm
 from lcsm.config.suggest import did_you_mean
-from lcsm.errors import UsageError
+from lcsm.errors import UsageError, out_of_memory
 
 DONE, FAILURE, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "train a model, or a sweep of models; the same as python train.py",
     "evaluate": "measure a checkpoint on validation data",
     "generate": "continue a text with a checkpoint, token by token",
+    "convert": "turn the long convolutions of a checkpoint into recurrences of constant cost per token",
     "show": "describe a model without training it: shapes, structure, algorithm, size, cost",
 }
 
@@ -50,6 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"lcsm: {error}\n")
         return USER_ERROR
+    except (MemoryError, RuntimeError) as error:
+        message = out_of_memory(error)
+        if message is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        sys.stderr.write(f"lcsm: {message}\n")
+        return FAILURE
     except KeyboardInterrupt:
         sys.stderr.write("\nlcsm: stopped\n")
         return INTERRUPTED

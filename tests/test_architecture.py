@@ -16,6 +16,7 @@ ORDER = [
     "stages",
     "mixers",
     "models",
+    "conversion",
     "tasks",
     "training",
     "commands",

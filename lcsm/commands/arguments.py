@@ -92,12 +92,12 @@ def convert(key: str, text: str, option: Option) -> Any:
     raise UsageError(f"{key}={text} must be {KINDS[option.kind]}")
 
 
-def refuse_rest(command: str, rest: Sequence[str], options: Mapping[str, Option]) -> None:
-    """Words that a command does not know."""
+def refuse_rest(command: str, rest: Sequence[str], options: Mapping[str, Option], more: str = "") -> None:
+    """Words that a command does not know; `more` names what it takes besides its keys."""
     if rest:
         key = rest[0].removeprefix("--").partition("=")[0]
         hint = did_you_mean(key, options)
-        raise UsageError(f"{rest[0]!r} is not known to lcsm {command}{hint}\nits keys: {listed(options)}")
+        raise UsageError(f"{rest[0]!r} is not known to lcsm {command}{hint}\nits keys: {listed(options)}{more}")
 
 
 def usage_text(command: str, summary: str, options: Mapping[str, Option], examples: Sequence[str]) -> str:

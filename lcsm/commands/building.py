@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule, seed_everything
+from torch import nn
 
 from lcsm.commands.combination import find_local_modules
 from lcsm.components import resolve
@@ -14,6 +15,7 @@ from lcsm.errors import UsageError
 from lcsm.models.build import build_for
 from lcsm.tasks.base import Task
 from lcsm.training.parameter_groups import build_optimiser
+from lcsm.training.run import check_trainer
 
 LABELLED = ("targets at every position", "a label for each sequence", "a label for each pair of sequences")
 TASKS = ("task=lm or task=mqar", "task=classification", "task=matching")
@@ -52,6 +54,17 @@ def build_datamodule(config: dict[str, Any]) -> Any:
             f"{LABELLED[found]}:\nuse {TASKS[found]} for these data, or other data"
         )
     return datamodule
+
+
+def check_training(config: dict[str, Any]) -> None:
+    """Whether data, optimiser and trainer take their settings; nothing is read or computed.
+
+    Raises:
+        UsageError: one of them does not, or the machine has not as many devices.
+    """
+    build_datamodule(config)
+    build_optimiser(config)(nn.Linear(1, 1))
+    check_trainer(config["trainer"])
 
 
 def documents(datamodule: Any) -> int:

@@ -4,36 +4,56 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from lcsm.components import resolve
 from lcsm.config import schemas
 from lcsm.config.check import PROVIDED, check_fields, nested
 from lcsm.config.compose import Plan, in_job
+from lcsm.config.locate import conf_directory
 from lcsm.config.signatures import of_object
 from lcsm.errors import UsageError
 from lcsm.models.build import BASES, check_model
-from lcsm.training.strategies import check_strategy
+
+MODEL = ("model", "mixers", "block", "channel", "allow_targets", *schemas.MIXER_GROUPS)
+TRAINING = ("data", "task", "optim", "schedule", "trainer", "allow_targets")
 
 
 def check_plan(plan: Plan) -> None:
-    """Check every job, each distinct model once.
+    """Check every job: the models, then everything else about training, which takes Lightning.
 
     Raises:
-        UsageError: a model cannot be built or trained as asked; the text names the job where there are several.
+        UsageError: a job cannot be built or trained as asked; the text names it where there are several.
     """
+    check_models(plan)
+
+    from lcsm.commands.building import check_training
+
+    check_jobs(plan, TRAINING, check_training)
+
+
+def check_models(plan: Plan) -> None:
+    """Check each distinct model of a plan.
+
+    Raises:
+        UsageError: a model cannot be built as asked; the text names the job where there are several.
+    """
+    check_jobs(plan, MODEL, check_combination)
+
+
+def check_jobs(plan: Plan, parts: Sequence[str], check: Callable[[dict[str, Any]], None]) -> None:
+    """Run one check on the jobs of a plan, once where these parts of the configuration are the same."""
     seen: set[str] = set()
     for number, job in enumerate(plan.jobs):
-        parts = ("model", "mixers", "block", "channel", "allow_targets", *schemas.MIXER_GROUPS)
-        key = json.dumps([job.config["trainer"]["strategy"], *(job.config[part] for part in parts)], sort_keys=True)
+        key = json.dumps([job.config[part] for part in parts], sort_keys=True)
         if key in seen:
             continue
         seen.add(key)
         try:
-            check_strategy(job.config["trainer"])
-            check_combination(job.config)
+            check(job.config)
         except UsageError as error:
             raise in_job(error, number, [job.overrides for job in plan.jobs]) from error
 
@@ -45,7 +65,25 @@ def check_combination(config: dict[str, Any]) -> None:
         UsageError: a class is not a component of its group, or stages cannot be combined.
     """
     check_classes(config)
-    check_model(config)
+    try:
+        check_model(config)
+    except UsageError as error:
+        hint = partners(config)
+        if not hint or "oscillation" not in str(error) or len(str(error).splitlines()) > 2:
+            raise
+        raise UsageError(f"{error}\n{hint}") from error
+
+
+def partners(config: dict[str, Any]) -> str:
+    """Which models bring the stages that go with the chosen oscillation; "" where the chosen model is one, or none."""
+    choices = config.get("choices") or {}
+    option = choices.get("oscillation")
+    chosen = re.compile(rf"override /oscillation: {option}$", re.MULTILINE)
+    files = sorted((conf_directory() / "model").glob("*.yaml"))
+    models = [path.stem for path in files if chosen.search(path.read_text(encoding="utf-8"))]
+    if not models or choices.get("model") in models:
+        return ""
+    return f"model={' or model='.join(models[:3])} chooses all stages that go with oscillation={option}"
 
 
 def stage_nodes(config: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -34,7 +34,8 @@ def run(arguments: Sequence[str]) -> int:
     """Print the validation metrics of a checkpoint."""
     options, rest = read("evaluate", arguments, OPTIONS)
     overrides = [word for word in rest if word.startswith(OVERRIDABLE) and "=" in word]
-    refuse_rest("evaluate", [word for word in rest if word not in overrides], OPTIONS)
+    unknown = [word for word in rest if word not in overrides]
+    refuse_rest("evaluate", unknown, OPTIONS, "; and data.KEY=..., trainer.KEY=... of its run")
 
     from lcsm.commands.checkpoint import load
 
@@ -45,23 +46,29 @@ def run(arguments: Sequence[str]) -> int:
     from lcsm.commands.combination import check_combination
     from lcsm.config.check import check_config
     from lcsm.training.checkpoints import load_weights
-    from lcsm.training.resume import tokenizer_state
     from lcsm.training.run import evaluate
 
     check_config(config)
     check_combination(config)
     prepare(config | {"threads": options["threads"] or config["threads"]})
     datamodule = build_data(config)
-    if datamodule.vocab_size != checkpoint.vocab_size or tokenizer_state(datamodule) != checkpoint.tokenizer:
-        raise UsageError(
-            f"the data have another vocabulary ({datamodule.vocab_size}) than ckpt={options['ckpt']} "
-            f"({checkpoint.vocab_size}): its tokens would mean something else\nuse the tokenizer and data of its run"
-        )
+    check_vocabulary(datamodule, checkpoint)
     task = build_task(config, datamodule)
     load_weights(task.model, checkpoint)
     metrics = evaluate(task, datamodule, config)
     write(options, checkpoint.step, metrics)
     return 0
+
+
+def check_vocabulary(datamodule: Any, checkpoint: Any) -> None:
+    """Refuse data whose tokens mean something else to the model of a checkpoint."""
+    from lcsm.training.resume import tokenizer_state
+
+    if datamodule.vocab_size != checkpoint.vocab_size or tokenizer_state(datamodule) != checkpoint.tokenizer:
+        raise UsageError(
+            f"the data have another vocabulary ({datamodule.vocab_size}) than {checkpoint.path} "
+            f"({checkpoint.vocab_size}): its tokens would mean something else\nuse the tokenizer and data of its run"
+        )
 
 
 def override(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:

@@ -17,6 +17,14 @@ OPTIONS = {
     "top_k": Option(int, "keep only the k most likely tokens"),
     "top_p": Option(float, "keep only the smallest set of tokens with this probability"),
     "seed": Option(int, "of the draws; the same seed gives the same text", 1),
+    "stream": Option(
+        str,
+        "how long convolutions go from token to token; exact: ring, tiles, boxes (shrink=sgconv), auto (the faster of "
+        "ring and tiles); converted first, see lcsm convert: etsc, modal, hybrid",
+        "auto",
+        choices=("auto", "ring", "tiles", "boxes", "etsc", "modal", "hybrid"),
+    ),
+    "tolerance": Option(float, "largest relative error of a kernel with stream=modal or hybrid", 1e-4),
     "threads": Option(int, "CPU threads of torch"),
     "allow_targets": Option(str, "your own classes that the checkpoint may name, e.g. [my_module.MyOscillation]"),
 }
@@ -42,8 +50,9 @@ def run(arguments: Sequence[str]) -> int:
     import torch
 
     from lcsm.commands.checkpoint import load, load_model
+    from lcsm.conversion.streams import attach
     from lcsm.data.tokenizer import tokenizer_from_state
-    from lcsm.models.generation import generate
+    from lcsm.models.generation import check_sampling, generate
 
     checkpoint = load(options["ckpt"], options["threads"], options["allow_targets"])
     if checkpoint.tokenizer is None:
@@ -53,10 +62,12 @@ def run(arguments: Sequence[str]) -> int:
         )
     tokenizer = tokenizer_from_state(checkpoint.tokenizer)
     model = load_model(checkpoint)
-    table = tokenizer.token_bytes()
+    table, prompt_ids = tokenizer.token_bytes(), tokenizer.encode(prompt)
+    check_sampling(prompt_ids, *(options[name] for name in ("num_tokens", "temperature", "top_k", "top_p")))
+    attach(model, options["stream"], options["tolerance"], len(prompt_ids) + options["num_tokens"])
     ids = generate(
         model,
-        tokenizer.encode(prompt),
+        prompt_ids,
         options["num_tokens"],
         options["temperature"],
         options["top_k"],

@@ -55,9 +55,9 @@ def run(arguments: Sequence[str]) -> int:
     if plan.sweep:
         raise UsageError("lcsm show describes one model: leave out -m and give every key one value")
 
-    from lcsm.commands.combination import check_plan
+    from lcsm.commands.combination import check_models
 
-    check_plan(plan)
+    check_models(plan)
     config = plan.jobs[0].config
     vocab_size, length, labels = sizes(config)
     vocab_size, length = options["vocab_size"] or vocab_size, options["length"] or length

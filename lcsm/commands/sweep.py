@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from lcsm.errors import UsageError
+from lcsm.errors import UsageError, out_of_memory
 
 if TYPE_CHECKING:
     from lcsm.config.compose import Plan
@@ -80,7 +80,7 @@ class JobRecord(Callback):
 
 def describe(error: BaseException) -> str:
     """An error in one line."""
-    first = (str(error).strip().splitlines() or [""])[0]
+    first = ((out_of_memory(error) or str(error)).strip().splitlines() or [""])[0]
     return first if isinstance(error, UsageError) else f"{type(error).__name__}: {first}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import tempfile
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lcsm.config.overview import train_usage
 from lcsm.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import argparse
@@ -149,10 +152,24 @@ def train(config: dict[str, Any], run_dir: Path, verbose: bool) -> float | None:
     prepare(config)
     datamodule = build_data(config)
     task = build_task(config, datamodule)
+    if slow := without_algorithm(task.model, config):
+        log.warning(slow)
     results = fit(task, datamodule, config, run_dir)
     if verbose and is_first_rank():
         report(task.monitor, results, run_dir, config["paths"]["root"])
     return score(task.monitor, results)
+
+
+def without_algorithm(model: Any, config: dict[str, Any]) -> str:
+    """What to say of layers that only the loop over time can run, "" where there are none."""
+    from lcsm.commands.combination import partners
+
+    mixers = enumerate(model.backbone.mixers())
+    slow = [index for index, mixer in mixers if mixer.algorithm == "reference" and len(mixer.fits) == 1]
+    if not slow:
+        return ""
+    hint = partners(config) or "other stages may have one: lcsm show"
+    return f"layers {', '.join(map(str, slow))} run the loop over time, no faster algorithm fits these stages; {hint}"
 
 
 def score(monitor: str, results: dict[str, Any]) -> float | None:

@@ -53,6 +53,7 @@ def check_config(config: Node) -> None:
         check_named_mixer(name, groups, config)
     check_pattern(config)
     check_sizes(config)
+    check_betas(config["optim"].get("betas"))
 
 
 def mapping(config: Node, key: str) -> Node:
@@ -83,8 +84,8 @@ def check_fields(
             raise UsageError(
                 f"{prefix}{key}={value!r} is not a setting of {owner}{hint}\nits settings: {listed(known)}"
             )
-    for key in signature.required - provided:
-        if key not in node:
+    for key in known:
+        if key in signature.required and key not in node:
             raise UsageError(f"{prefix}{key} is missing: {owner} needs it; add {prefix}{key}=... ({words(known[key])})")
 
 
@@ -216,6 +217,15 @@ def check_pattern(config: Node) -> None:
                 f"model.pattern names {name!r}, which is no mixer{did_you_mean(name, mixers)}\n"
                 f"mixers: {', '.join(mixers)}; another one: +mixer@mixers.{name}.mixer=attention"
             )
+
+
+def check_betas(betas: Any) -> None:
+    """The two running means of Adam; other optimisers have none."""
+    if betas is None:
+        return
+    numbers = isinstance(betas, list) and all(accepts(beta, float) and 0 <= beta < 1 for beta in betas)
+    if not numbers or len(betas) != 2:
+        raise UsageError(f"optim.betas={betas} must be a list of two numbers, 0 <= each < 1, e.g. [0.9, 0.95]")
 
 
 def check_sizes(config: Node) -> None:

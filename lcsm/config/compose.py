@@ -204,7 +204,9 @@ class Composer:
         options = self.options(override.key_or_group)
         if not options or override.is_delete() or override.is_sweep_override():
             return
-        if not isinstance(override.value(), (str, list, dict)):
+        value = override.value()
+        names = value if isinstance(value, list) else [value]
+        if not isinstance(value, dict) and not all(isinstance(name, str) for name in names):
             raise UsageError(group_without_option(str(override.input_line), options))
 
     def names(self, overrides: Sequence[str]) -> Names:

@@ -24,12 +24,13 @@ def options(directory: Path) -> dict[str, dict[str, str]]:
     """The groups of a configuration directory.
 
     Returns:
-        option -> description for each group that has options; the description is the first comment of the YAML file
-        that is not a Hydra directive, "" where there is none.
+        option -> description for each group that has options, "lra/imdb/s5" where they lie in folders; the description
+        is the first comment of the YAML file that is not a Hydra directive, "" where there is none.
     """
     groups: dict[str, dict[str, str]] = {}
-    for path in sorted(directory.glob("*/*.yaml")):
-        groups.setdefault(path.parent.name, {})[path.stem] = first_comment(path)
+    for path in sorted(directory.glob("*/**/*.yaml")):
+        group, _, option = path.relative_to(directory).with_suffix("").as_posix().partition("/")
+        groups.setdefault(group, {})[option] = first_comment(path)
     return groups
 
 

@@ -59,6 +59,11 @@ def explain(error: Exception, overrides: Sequence[str], names: Callable[[], Name
     if unknown:
         where = f"in conf/{unknown['file']}.yaml: " if unknown["file"] else ""
         return where + unknown_key(unknown["key"], overrides, names())
+    if isinstance(cause, OmegaConfBaseException) and "Cannot merge DictConfig with" in first_line(cause):
+        key = str(cause.full_key)
+        if value_of(key, overrides).startswith("{"):
+            return f"{key} holds a list: write {key}=[...]"
+        return f"{key} holds settings by name: set one of them, e.g. {key}.NAME=..."
     if "does not support sweep type" in text:
         return "hydra/sweeper=basic runs lists and ranges, e.g. 1,2,3 or range(1,4); intervals need another sweeper"
     lines = [line.strip() for line in [*text.splitlines(), *(str(cause).splitlines() if cause is not error else [])]]
@@ -73,8 +78,12 @@ def first_line(error: Exception) -> str:
 
 def missing_option(error: MissingConfigException, names: Names) -> str:
     """`oscillation=foo` where there is no such option."""
-    group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    options = [name for name in (error.options or names.groups.get(group, [])) if name]
+    missing = error.missing_cfg_file or ""
+    # groups of Hydra lie in folders; in ours a folder is part of the option's name, as experiment=lra/listops/s5
+    group, _, option = missing.rpartition("/") if missing.startswith("hydra/") else missing.partition("/")
+    if not option:
+        group, option = "", missing
+    options = nested_options(group, names.groups) or [name for name in error.options or () if name]
     where = re.match(r"In '([^']*)'", str(error))
     if not group:
         return f"--config-name={option}: no such file in the configuration directories"
@@ -83,6 +92,12 @@ def missing_option(error: MissingConfigException, names: Names) -> str:
         return f"{group}={option} is not installed: pip install 'lcsm[{EXTRAS[option]}]'"
     hint = did_you_mean(option, options)
     return f"{group}={option} is not an option{place}{hint}\noptions of {group}: {listed(options)}"
+
+
+def nested_options(group: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """The options of a group, those in folders too."""
+    inner = [f"{name}/{option}" for name in groups if name.startswith(f"{group}/") for option in groups[name]]
+    return [*groups.get(group, []), *(name.removeprefix(f"{group}/") for name in inner)]
 
 
 def not_readable(override: str) -> str:
@@ -102,9 +117,11 @@ def yaml_fault(error: yaml.YAMLError) -> str:
 
 def unknown_key(key: str, overrides: Sequence[str], names: Names) -> str:
     """A key or group that does not exist, or that cannot be reached with the words given."""
-    value = next((word.partition("=")[2] for word in overrides if word.lstrip("+~").partition("=")[0] == key), None)
-    written = key if value is None else f"{key}={value}"
+    value = value_of(key, overrides)
+    written = f"{key}={value}" if value else key
     group = key.partition("@")[0]
+    if value.startswith("{"):
+        return f"{written}: {key} has no such settings; give each a word of its own, {key}.NAME=..."
     if "@" in key or key in names.groups:
         return (
             f"{written}: nothing in the configuration uses {group} there\n"
@@ -118,6 +135,11 @@ def unknown_key(key: str, overrides: Sequence[str], names: Names) -> str:
         return f"{written}: the chosen option of {parent} has no settings; choose another one of {parent}/"
     keys = [*names.groups, *flat(names.config)] if parent else [*names.groups, *names.config]
     return f"{written}: no key {key!r} in the configuration{did_you_mean(key, keys)}\nlcsm --help lists the groups"
+
+
+def value_of(key: str, overrides: Sequence[str]) -> str:
+    """What the command line gives a key, as it is written; "" for nothing."""
+    return next((word.partition("=")[2] for word in overrides if word.lstrip("+~").partition("=")[0] == key), "")
 
 
 def reach(config: dict[str, Any], path: str) -> dict[str, Any]:

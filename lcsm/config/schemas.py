@@ -1,7 +1,8 @@
 """The groups that are no classes of their own: their keys, types and ranges.
 
-Values live in the YAML files only; these dataclasses have no defaults. Groups that name a class (`_target_`) are
-checked against the signature of that class and, for the keys listed in RANGES, against a range.
+Values live in the YAML files only; a default here is what a configuration means that was stored before the key existed.
+Groups that name a class (`_target_`) are checked against the signature of that class and, for the keys listed in
+RANGES, against a range.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Block:
     epsilon: Annotated[float, Range(0, open=True)]
     placement: Literal["pre", "post"]
     tied_dropout: bool
+    inner_dropout: bool = False
+    momentum: Annotated[float, Range(0, 1)] | None = None
 
 
 @dataclass
@@ -120,6 +123,7 @@ RANGES: dict[str, Range] = {
     "batch_size": COUNT,
     "length": COUNT,
     "num_pairs": COUNT,
+    "val_fraction": Range(0, 0.5, open=True),
     "num_workers": Range(0),
     "vocab_size": Range(2),
     "num_heads": COUNT,
@@ -134,6 +138,6 @@ RANGES: dict[str, Range] = {
 
 
 def signature(schema: type) -> Signature:
-    """The fields of a schema as a signature; all are required."""
+    """The fields of a schema as a signature; those without a default are required."""
     hints = get_type_hints(schema, include_extras=True)
-    return Signature(hints, frozenset(hints))
+    return Signature(hints, frozenset(name for name in hints if not hasattr(schema, name)))

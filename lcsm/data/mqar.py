@@ -52,9 +52,10 @@ class MqarRule:
             require_integer("data.num_pairs", pairs, 1)
         most = max(self.num_pairs)
         if 4 * most > self.length:
+            fewer = f"data.num_pairs={self.length // 4} or less, or " if self.length >= 4 else ""
             raise UsageError(
                 f"data.num_pairs={most} needs 4 tokens per pair, {4 * most} in all, but data.length={self.length};\n"
-                f"use data.num_pairs={self.length // 4} or less, or data.length={4 * most} or more"
+                f"use {fewer}data.length={4 * most} or more"
             )
         if self.vocab_size // 2 - 1 < most:
             raise UsageError(

@@ -78,6 +78,8 @@ class TextFiles(TextData):
             raise UsageError(
                 f"data.root={root} already has the other splits; use data.train_files to name files yourself"
             )
+        # a missing file is found when the run is planned, not when its text is read
+        self._paths()
 
     def load_corpus(self) -> Corpus:
         paths = self._paths()

@@ -78,7 +78,7 @@ class Attention(Mixer):
         self.num_heads, self.position, self.rotary_base, self.causal = num_heads, position, rotary_base, causal
         self.project = nn.Linear(d_model, 3 * d_model, bias=False)
         self.output = nn.Linear(d_model, d_model, bias=False)
-        self.window = window
+        self.window, self.causal_with = window, None if causal else "causal=true"
         reach = "all" if not causal else "all earlier" if window is None else f"the last {window}"
         self.structure = f"softmax over {reach} tokens"
         self.algorithm = "scaled_dot_product_attention"

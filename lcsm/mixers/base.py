@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from lcsm.errors import UsageError
 from lcsm.ops.cost import Cost
 from lcsm.shapes import Float, Stream, Tensor
 from lcsm.structures import Context
@@ -21,15 +22,28 @@ class Mixer(nn.Module):
         structure: what the memory looks like, for people: "diagonal LHN", "softmax".
         algorithm: name of the algorithm that `forward` runs.
         why: why that one, for people.
+        causal_with: the setting that hides later tokens, "reverse=none", of a mixer that sees them; None where it does not.
     """
 
     structure: str
     algorithm: str
     why: str
+    causal_with: str | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether the memory can be carried from token to token."""
+        return self.causal_with is None and type(self).initial_state is not Mixer.initial_state
 
     def forward(self, x: Stream, state: Any = None, context: Context | None = None) -> tuple[Stream, Any]:
         """Mix the tokens of x, [B L D] -> [B L D]."""
         raise TypeError(f"{type(self).__name__} must define forward(x, state, context)")
+
+    def drop_inside(self, dropout: nn.Module) -> None:
+        """Let a dropout act on what the last projection or gate reads."""
+        raise UsageError(
+            f"block.inner_dropout=true has no place in {type(self).__name__}: set block.inner_dropout=false"
+        )
 
     def step(
         self, x: Float[Tensor, "B D"], state: Any, context: Context | None = None

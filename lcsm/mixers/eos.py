@@ -67,7 +67,7 @@ class EosMixer(Mixer):
         reverse_exclusive: whether that pass reads before the write, so that it starts at t + 1.
         reverse_shrink: the shrink of the second pass where it has one of its own.
         gate, gate_rank, bias, activation, output: what `mixers.output.Output` does with the outputs.
-        gate_first: whether the gate comes before the normaliser (Mamba-2).
+        gate_first: whether the activation and the gate come before the normaliser (Mamba-2).
         algorithm: name of an algorithm, or "auto" for the first one in the table of `ops.dispatch`.
     Raises:
         UsageError: the stages do not go together, or the algorithm does not fit them.
@@ -115,10 +115,13 @@ class EosMixer(Mixer):
             if self.problem.stabilised or shrink.follows or oscillation.remembers:
                 raise UsageError(f"mixer.reverse={reverse} cannot run with these stages: set mixer.reverse=none")
             self.reverse = replace(self.problem, exclusive=reverse_exclusive)
+            self.causal_with = "reverse=none"
         width = num_heads * (shrink.output_dim or value_dim)
         seen = source.widths["skip"] if skip in ("source", "dense") else num_heads * value_dim
         self.skipped, self.skip = skip, skip_weight(skip, skip_init, seen, width, num_heads)
         self.output = Output(width, source.widths["gate"], d_model, gate, gate_rank, bias, activation, output)
+        if gate_first and self.output.passes:
+            raise UsageError("mixer.gate_first=true has no gate or activation to place: set mixer.gate_first=false")
         choice = choose(self.problem, algorithm)
         self.structure, self.algorithm, self.fits = self.problem.summary(), choice.name, choice.fits
         self.run, self.why = choice.function, choice.why
@@ -206,6 +209,13 @@ class EosMixer(Mixer):
             resets=resets,
         )
         return reader.read(outputs).flip(1)
+
+    @property
+    def streams(self) -> bool:
+        return super().streams and not self.problem.growing
+
+    def drop_inside(self, dropout: nn.Module) -> None:
+        self.output.dropout = dropout
 
     def initial_state(self) -> State:
         return State()
@@ -298,6 +308,8 @@ def skip_weight(skip: str, init: str, seen: int, width: int, num_heads: int) -> 
     shape = choose_setting("mixer.skip", skip, {**shapes, "dense": (num_heads, share, share)})
     start = choose_setting("mixer.skip_init", init, {"ones": torch.ones, "normal": torch.randn})
     if not shape:
+        if init != "ones":
+            raise UsageError(f"mixer.skip_init={init} starts a skip, but mixer.skip=none: set mixer.skip_init=ones")
         return None
     if seen != width:
         raise UsageError(f"mixer.skip={skip} has {seen} channels, but the outputs have {width}: set mixer.skip=none")

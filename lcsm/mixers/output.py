@@ -42,7 +42,7 @@ class Output(nn.Module):
         activation: applied to the outputs before the projection.
         form: one of the rows above.
     Raises:
-        UsageError: an option is unknown, or the form keeps the width and width is not d_model.
+        UsageError: an option is unknown, a rank has no gate, or the form keeps the width and width is not d_model.
     Source: half and full GLU as in S5 (arXiv 2208.04933); the mixed forms are those of LDNN.
     """
 
@@ -59,9 +59,13 @@ class Output(nn.Module):
     ) -> None:
         super().__init__()
         self.mix = nn.Linear(width, width) if form in MIXED else None
+        # set by a block with inner dropout
+        self.dropout: nn.Module = nn.Identity()
         self.form = form = choose("mixer.output", form, {**{name: name for name in FORMS}, **MIXED})
         self.activation = choose("mixer.activation", activation, ELEMENTWISE)
         self.gate_activation = choose("mixer.gate", gate, {"none": None, **ELEMENTWISE})
+        if gate == "none" and gate_rank is not None:
+            raise UsageError(f"mixer.gate_rank={gate_rank} is of a gate, but mixer.gate=none: set mixer.gate_rank=null")
         self.gate = None if gate == "none" else make_gate(gate_dim, width, gate_rank, bias)
         if form in ("none", "half_glu1", "half_glu2") and width != d_model:
             choose(
@@ -70,6 +74,8 @@ class Output(nn.Module):
                 {"linear": None, "glu": None, "full_glu": None},
             )
         bias = bias or form not in ("linear", "glu")
+        # whether the normaliser sees the same on either side
+        self.passes = self.gate is None and self.mix is None and activation == "identity"
         self.project = nn.Linear(width, d_model, bias=bias) if form in ("linear", "glu", "full_glu") else None
         self.select = nn.Linear(width, d_model, bias=bias) if form not in ("linear", "none") else None
 
@@ -81,12 +87,13 @@ class Output(nn.Module):
     ) -> Stream:
         """Map outputs [B L W] to [B L D]; `normalise` runs after the gate."""
         if self.mix is not None:
-            outputs = self.mix(outputs)
+            outputs = self.mix(self.dropout(outputs))
         active = self.activation(outputs)
         if self.gate is not None and self.gate_activation is not None:
             active = active * self.gate_activation(self.gate(gate))
         if normalise is not None:
             active = normalise(active).to(gate.dtype)
+        active = self.dropout(active)
         mixed = active if self.project is None else self.project(active)
         if self.select is None:
             return mixed

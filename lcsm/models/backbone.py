@@ -20,14 +20,16 @@ class Backbone(nn.Module):
     Args:
         blocks: the layers, first to last.
         d_model: width D.
-        norm, epsilon: kind and constant of the final norm; None for no norm.
+        norm, epsilon, momentum: kind and constants of the final norm, see `block.make_norm`; None for no norm.
     """
 
-    def __init__(self, blocks: list[Block], d_model: int, norm: str | None, epsilon: float) -> None:
+    def __init__(
+        self, blocks: list[Block], d_model: int, norm: str | None, epsilon: float, momentum: float | None = None
+    ) -> None:
         super().__init__()
         self.d_model = d_model
         self.layers = nn.ModuleList(blocks)
-        self.norm = nn.Identity() if norm is None else make_norm(norm, d_model, epsilon)
+        self.norm = nn.Identity() if norm is None else make_norm(norm, d_model, epsilon, momentum)
         self.hands_on = any(getattr(module, "hands_on", False) for block in blocks for module in block.modules())
 
     def forward(

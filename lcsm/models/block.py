@@ -34,17 +34,24 @@ class TiedDropout(nn.Dropout):
         return x * super().forward(torch.ones_like(x[:, :1]))
 
 
-def make_norm(kind: str, width: int, epsilon: float) -> nn.Module:
+def make_norm(kind: str, width: int, epsilon: float, momentum: float | None = None) -> nn.Module:
     """A normalisation over the channels of each token.
 
     Args:
         kind: "layer" (mean and variance), "rms" (root mean square only), or "batch" (statistics of each channel).
         width: number of channels.
         epsilon: added to the variance.
+        momentum: of "batch", share of the newest batch in the statistics for evaluation; None for 0.1.
+    Raises:
+        UsageError: the kind is unknown, or has no momentum.
     """
     if kind not in NORMS:
         raise UsageError(f"block.norm={kind!r} is unknown: choose one of {', '.join(NORMS)}")
-    return NORMS[kind](width, eps=epsilon)
+    if momentum is None:
+        return NORMS[kind](width, eps=epsilon)
+    if kind != "batch":
+        raise UsageError(f"block.momentum={momentum} needs block.norm=batch, but it is {kind}: set block.momentum=null")
+    return BatchNorm(width, eps=epsilon, momentum=momentum)
 
 
 @dataclass
@@ -76,6 +83,8 @@ class Block(nn.Module):
         dropout: probability of dropping what a residual branch adds.
         placement: "pre" normalises what a branch reads, "post" the sum after it.
         tied_dropout: whether a channel is dropped in the whole sequence at once.
+        inner_dropout: whether the mixer also drops what its last projection or gate reads.
+        momentum: of batch normalisation, see `make_norm`.
     """
 
     def __init__(
@@ -88,16 +97,20 @@ class Block(nn.Module):
         dropout: float,
         placement: str,
         tied_dropout: bool,
+        inner_dropout: bool = False,
+        momentum: float | None = None,
     ) -> None:
         super().__init__()
         if placement not in ("pre", "post"):
             raise UsageError(f"block.placement={placement!r} is unknown: choose pre or post")
         self.placement = placement
-        self.mixer_norm = make_norm(norm, d_model, epsilon)
+        self.mixer_norm = make_norm(norm, d_model, epsilon, momentum)
         self.mixer = mixer
-        self.channel_norm = make_norm(norm, d_model, epsilon) if channel is not None else nn.Identity()
+        self.channel_norm = nn.Identity() if channel is None else make_norm(norm, d_model, epsilon, momentum)
         self.channel = channel
         self.dropout = TiedDropout(dropout) if tied_dropout else nn.Dropout(dropout)
+        if inner_dropout:
+            mixer.drop_inside(self.dropout)
 
     def forward(self, x: Stream, state: Any = None, context: Context | None = None) -> tuple[Stream, Any]:
         """Map [B L D] -> [B L D]; the state is the mixer's, or a `BlockState` where the channel mixer keeps one too."""

@@ -133,6 +133,8 @@ class Builder:
             dropout=self.model["dropout"],
             placement=block["placement"],
             tied_dropout=block["tied_dropout"],
+            inner_dropout=block.get("inner_dropout", False),
+            momentum=block.get("momentum"),
         )
 
     def backbone(self) -> Backbone:
@@ -141,7 +143,7 @@ class Builder:
         blocks = [self.block(layer) for layer in range(self.model["num_layers"])]
         # what leaves a block that normalises after itself needs no norm
         norm = None if block["placement"] == "post" else block["norm"]
-        return Backbone(blocks, self.model["d_model"], norm, block["epsilon"])
+        return Backbone(blocks, self.model["d_model"], norm, block["epsilon"], block.get("momentum"))
 
 
 def value_dim(d_model: int, num_heads: int) -> int:
@@ -202,8 +204,12 @@ def build_for(config: dict[str, Any], vocab_size: int, facts: Mapping[str, Any])
     return build_classifier(config, facts["num_classes"], vocab_size or None, facts["num_features"], facts["documents"])
 
 
-def check_model(config: dict[str, Any]) -> None:
-    """Build every kind of layer once, without memory, so that illegal pairs of stages are refused before any work."""
+def check_model(config: dict[str, Any]) -> dict[str, Mixer]:
+    """Build every kind of layer once, without memory, so that illegal pairs of stages are refused before any work.
+
+    Returns:
+        The mixers by their names in `model.pattern`.
+    """
     builder = Builder(config)
     with torch.device("meta"):
         for layer in range(min(config["model"]["num_layers"], len(config["model"]["pattern"]))):

@@ -67,6 +67,11 @@ class LanguageModel(nn.Module):
         logits, state = self(token[:, None], state, context)
         return logits[:, 0], state
 
+    @property
+    def streams(self) -> bool:
+        """Whether it can write text, which takes a state that goes from token to token."""
+        return all(mixer.streams for mixer in self.backbone.mixers())
+
     def initial_state(self) -> list[Any]:
         """The state before the first token of a stream."""
         return self.backbone.initial_state()

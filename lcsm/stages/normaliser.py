@@ -59,16 +59,21 @@ class RmsNorm(Normaliser):
 
     Args:
         groups: 1 for all heads concatenated, "heads" for each head alone, or a number of groups that divides the heads.
-        weight: whether every channel has a weight.
+        weight: heads, one per channel of every head; shared, one per channel of a head that all heads share; none.
         epsilon: added to the mean square, > 0.
     Raises:
-        UsageError: the number of groups does not divide the number of heads.
-    Source: RetNet (2307.08621) per head; TransNormer (2210.10340) over all heads, without weight; Mamba-2 (2405.21060)
-        per group.
+        UsageError: the number of groups does not divide the number of heads, or the weight is unknown.
+    Source: RetNet (2307.08621), GLA (2312.06635) and the delta rules per head with a shared weight, as in
+        flash-linear-attention; TransNormer (2210.10340) over all heads, without weight; Mamba-2 (2405.21060) per group.
     """
 
     def __init__(
-        self, num_heads: int, value_dim: int, groups: int | Literal["heads"], weight: bool, epsilon: float
+        self,
+        num_heads: int,
+        value_dim: int,
+        groups: int | Literal["heads"],
+        weight: Literal["heads", "shared", "none"],
+        epsilon: float,
     ) -> None:
         super().__init__()
         self.epsilon = positive("normaliser.epsilon", epsilon)
@@ -78,7 +83,8 @@ class RmsNorm(Normaliser):
                 f"normaliser.groups={groups} must divide mixer.num_heads={num_heads}: choose a divisor, or heads"
             )
         self.sizes, self.heads = (count, num_heads // count * value_dim), (num_heads, value_dim)
-        self.weight = mark(nn.Parameter(torch.ones(num_heads, value_dim))) if weight else None
+        shape = choose("normaliser.weight", weight, {"heads": self.heads, "shared": (value_dim,), "none": None})
+        self.weight = None if shape is None else mark(nn.Parameter(torch.ones(shape)))
 
     def forward(self, outputs: Outputs, log_scale: Tensor | None = None) -> Outputs:
         """Normalise outputs [B L H P]."""

@@ -33,16 +33,19 @@ class LowRankMap(nn.Module):
         rank: rows of U, > 0.
         offset: start of the learned offset, [outputs].
         activation: between the two factors; None for none.
+        group: learning-rate group of the offset; None for none.
     Source: RWKV-7 (2503.14456), its code: U starts at zero, V orthogonal times 0.1.
     """
 
-    def __init__(self, inputs: int, outputs: int, rank: int, offset: Tensor, activation: Any = None) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, rank: int, offset: Tensor, activation: Any = None, group: str | None = None
+    ) -> None:
         super().__init__()
         self.reduce = nn.Linear(inputs, int(positive("rank", rank)), bias=False)
         self.extend = nn.Linear(rank, outputs, bias=False)
         nn.init.zeros_(self.reduce.weight)
         nn.init.orthogonal_(self.extend.weight, 0.1)
-        self.offset = mark(nn.Parameter(offset))
+        self.offset = mark(nn.Parameter(offset), group=group)
         self.activation = activation
 
     def forward(self, x: Float[Tensor, "B L W"]) -> Float[Tensor, "B L V"]:

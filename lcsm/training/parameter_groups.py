@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
@@ -88,6 +89,8 @@ def check_rates(config: dict[str, Any]) -> None:
         f"optim.groups.{name}": node or {} for name, node in (config.get("groups") or {}).items()
     }
     for path, node in nodes.items():
+        if not isinstance(node, dict):
+            raise UsageError(f"{path}={node!r} must hold settings of the group, e.g. {path}={{lr: 1e-3}}")
         match = node.get("match") if path != "optim" else None
         if match is not None and not (isinstance(match, list) and all(isinstance(pattern, str) for pattern in match)):
             raise UsageError(f"{path}.match={match!r} must be a list of patterns such as ['*.expand.*']")
@@ -110,6 +113,15 @@ def group_table(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "parameters": list(group["parameter_names"]),
         }
         for group in groups
+    ]
+
+
+def group_lines(groups: list[dict[str, Any]]) -> list[str]:
+    """One line per group for logs; equal parameters of several layers are named once, as "layers.*.mixer.skip"."""
+    return [
+        f"group {row['name']}: lr {row['lr']:g}, weight decay {row['weight_decay']:g}, {row['count']:,} numbers: "
+        + ", ".join(dict.fromkeys(re.sub(r"\blayers\.\d+\.", "layers.*.", name) for name in row["parameters"]))
+        for row in group_table(groups)
     ]
 
 

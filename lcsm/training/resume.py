@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
+from omegaconf import OmegaConf
 from torch import nn
 
 from lcsm.errors import UsageError
@@ -58,13 +60,15 @@ ROUNDING_KEYS = (
 )
 
 
-def find_checkpoint(resume: str | None, run_dir: Path) -> Checkpoint | None:
+def find_checkpoint(resume: str | None, run_dir: Path, config: Mapping[str, Any]) -> Checkpoint | None:
     """The checkpoint that `resume` asks for.
 
     Args:
-        resume: None starts anew, "auto" takes the valid checkpoint of `run_dir` with the most steps, if there is one;
-            otherwise the path of a checkpoint or of a run directory.
+        resume: None starts anew, "auto" takes the valid checkpoint of `run_dir` with the most steps; where `run_dir` is
+            new, that of the newest run with this configuration; without one it starts anew. Otherwise the path of a
+            checkpoint or of a run directory.
         run_dir: the directory of the run that is about to start.
+        config: its configuration.
     Raises:
         UsageError: a checkpoint is missing or damaged, or a new run would write over an old one.
     """
@@ -76,7 +80,7 @@ def find_checkpoint(resume: str | None, run_dir: Path) -> Checkpoint | None:
                 "continue it with resume=auto, or choose another directory"
             )
         return None
-    path = run_dir if resume == "auto" else Path(resume)
+    path = newest_run(run_dir, config) if resume == "auto" else Path(resume)
     if resume != "auto" and not path.is_dir():
         return read_file(resume)
     checkpoint, skipped = find_resumable(path / "checkpoints")
@@ -87,8 +91,41 @@ def find_checkpoint(resume: str | None, run_dir: Path) -> Checkpoint | None:
     if checkpoint is None and resume != "auto":
         raise UsageError(f"resume={resume}: there is no checkpoint in {path / 'checkpoints'}")
     if checkpoint is None:
-        logger.info("resume=auto: no checkpoint in %s yet, starting at step 0", path / "checkpoints")
+        logger.info("resume=auto: no checkpoint of this configuration yet, starting at step 0")
     return checkpoint
+
+
+def newest_run(run_dir: Path, config: Mapping[str, Any]) -> Path:
+    """The run directory that resume=auto continues: `run_dir`, or where that is new the newest one below `paths.root`
+    whose configuration means the same run; `run_dir` again where there is none.
+    """
+    root = (config.get("paths") or {}).get("root")
+    if root is None or existing(run_dir / "checkpoints" / name for name in (LAST, BEST)):
+        return run_dir
+    # root/name/time of a run, root/sweeps/time/job of a job
+    found = [path.parents[1] for depth in ("*/*", "*/*/*") for path in Path(root).glob(f"{depth}/checkpoints/{LAST}")]
+    other = None
+    for path in sorted(found, key=lambda path: (path / "checkpoints" / LAST).stat().st_mtime, reverse=True):
+        try:
+            old: Any = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
+        except (OSError, yaml.YAMLError) as error:
+            logger.info("resume=auto: passed over %s: %s", path, error)
+            continue
+        if not isinstance(old, dict) or old.get("name") != config["name"]:
+            continue
+        changed = [key for key, _, _ in differences(old, config) if is_binding(str(key))]
+        if not changed:
+            return path
+        other = other or (path, changed)
+    if other is not None:
+        logger.warning(
+            "resume=auto: %s has another configuration (%s): starting at step 0; it goes on with resume=%s "
+            "resume_force=true",
+            other[0],
+            ", ".join(other[1][:4]),
+            other[0],
+        )
+    return run_dir
 
 
 def read_file(resume: str) -> Checkpoint:

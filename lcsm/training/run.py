@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import os
 import tempfile
 import time
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from typing import Any
 
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 
@@ -26,6 +28,7 @@ from lcsm.training.errors import Interrupted
 from lcsm.training.files import sweep_temporary, write_atomically, write_json
 from lcsm.training.lock import RunLock
 from lcsm.training.loggers import build_loggers
+from lcsm.training.parameter_groups import group_lines, parameter_groups
 from lcsm.training.quiet import quiet
 from lcsm.training.rank import is_first_rank
 from lcsm.training.resume import check_continues, find_checkpoint, tokenizer_state
@@ -39,6 +42,14 @@ CONFIG = "config.yaml"
 # arguments of the trainer that belong to the run
 OWN = ("callbacks", "logger", "plugins", "default_root_dir", "enable_checkpointing", "check_val_every_n_epoch",
        "use_distributed_sampler", "max_epochs")  # fmt: skip
+# those of a trainer that only measures
+MEASURED = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+}
 
 
 def fit(
@@ -77,13 +88,16 @@ def fit(
             stack.enter_context(RunLock(run_dir))
             sweep_temporary(run_dir / "checkpoints")
         stack.enter_context(quiet())
-        checkpoint = find_checkpoint(config.get("resume"), run_dir)
+        checkpoint = find_checkpoint(config.get("resume"), run_dir, config)
         if checkpoint is not None:
             check_continues(checkpoint, config, task.model, datamodule)
             max_steps = config["trainer"]["max_steps"]
             if 0 <= max_steps <= checkpoint.step:
                 return already_finished(checkpoint, task, run_dir, max_steps)
             log.info("continuing %s at step %d", checkpoint.path, checkpoint.step)
+        if is_first_rank():
+            for line in group_lines(parameter_groups(task.model, config["optim"])):
+                log.info(line)
         return train(task, datamodule, config, run_dir, signals, checkpoint, facts or {})
 
 
@@ -163,7 +177,6 @@ def build_trainer(config: dict[str, Any], run_dir: Path, loggers: list[Logger], 
         raise UsageError(
             f"trainer.max_steps={arguments.get('max_steps')} must be at least 1: training is counted in steps"
         )
-    check_strategy(arguments)
     interval = arguments.get("val_check_interval")
     if isinstance(interval, float):
         raise UsageError(f"trainer.val_check_interval={interval} must be a whole number of steps: there are no epochs")
@@ -171,20 +184,52 @@ def build_trainer(config: dict[str, Any], run_dir: Path, loggers: list[Logger], 
         arguments["val_check_interval"] = interval * (arguments.get("accumulate_grad_batches") or 1)
     # our own bar is one of the callbacks
     arguments["enable_progress_bar"] = False
+    return make_trainer(
+        arguments,
+        callbacks=callbacks.all,
+        logger=loggers or False,
+        plugins=[SafeCheckpointIO()],
+        default_root_dir=run_dir,
+        enable_checkpointing=callbacks.checkpointing is not None,
+        check_val_every_n_epoch=None,
+        use_distributed_sampler=False,
+        enable_autolog_hparams=False,
+    )
+
+
+def make_trainer(arguments: dict[str, Any], **own: Any) -> Trainer:
+    """Lightning's trainer.
+
+    Args:
+        arguments: settings of the `trainer` node.
+        own: those that belong to the run.
+    Raises:
+        UsageError: Lightning refuses a setting, or the machine has not as many devices.
+    """
+    check_strategy(arguments)
     try:
-        return Trainer(
-            **arguments,
-            callbacks=callbacks.all,
-            logger=loggers or False,
-            plugins=[SafeCheckpointIO()],
-            default_root_dir=run_dir,
-            enable_checkpointing=callbacks.checkpointing is not None,
-            check_val_every_n_epoch=None,
-            use_distributed_sampler=False,
-            enable_autolog_hparams=False,
-        )
+        trainer = Trainer(**arguments, **own)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise UsageError(f"trainer: {str(error).splitlines()[0]}") from error
+    cores = os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+        raise UsageError(
+            f"trainer.devices={arguments['devices']} would run {trainer.num_devices} processes on {cores} CPU cores: "
+            f"use trainer.devices=1 to {cores}"
+        )
+    return trainer
+
+
+def check_trainer(config: dict[str, Any]) -> None:
+    """Refuse a `trainer` node that Lightning or this machine cannot run."""
+    with quiet():
+        make_trainer(measuring(config) | {"max_time": config.get("max_time")}, **MEASURED)
+
+
+def measuring(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a `trainer` node that also count where nothing is trained."""
+    used = ("accelerator", "devices", "num_nodes", "strategy", "precision", "limit_val_batches", "deterministic")
+    return {name: value for name, value in config.items() if name in used}
 
 
 def batches_done(checkpoint: Checkpoint) -> int:
@@ -208,10 +253,11 @@ def summary(trainer: Trainer, task: Task, callbacks: Callbacks, seconds: float) 
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "checkpoint": None,
         "already_finished": False,
+        f"best/{task.monitor}": None if callbacks.best.step is None else callbacks.best.value,
+        "best/step": callbacks.best.step,
         **metrics,
     }
     if checkpointing is not None:
-        result[f"best/{task.monitor}"], result["best/step"] = checkpointing.best_value, checkpointing.best_step
         found = [path for path in (checkpointing.best, checkpointing.last) if path.exists()]
         result["checkpoint"] = str(found[0]) if found else None
     return result
@@ -250,16 +296,7 @@ def evaluate(task: Task, datamodule: Any, config: dict[str, Any]) -> dict[str, f
         datamodule: gives the validation loaders.
         config: the whole configuration; device, precision and `limit_val_batches` of its trainer are used.
     """
-    used = ("accelerator", "devices", "num_nodes", "strategy", "precision", "limit_val_batches", "deterministic")
-    arguments = {name: value for name, value in config["trainer"].items() if name in used}
     with quiet():
-        trainer = Trainer(
-            **arguments,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
+        trainer = make_trainer(measuring(config["trainer"]), **MEASURED)
         trainer.validate(task, datamodule=datamodule, verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -1,17 +1,19 @@
 import pytest
 
-from lcsm.commands.combination import check_plan
+from lcsm.commands.combination import check_models, check_plan
+from lcsm.commands.train import without_algorithm
 from lcsm.config.compose import make_plan
 from lcsm.config.locate import conf_directory, options
 from lcsm.errors import UsageError
+from lcsm.models.build import build_model
 
 MODELS = [name for name in options(conf_directory())["model"]]
 
 
-@pytest.mark.parametrize("task", ["mqar", "lm"])
+# with task=lm they are built in test_models_table
 @pytest.mark.parametrize("model", MODELS)
-def test_every_named_model_can_be_built(model: str, task: str):
-    check_plan(make_plan([f"model={model}", f"task={task}"]))
+def test_every_named_model_can_be_built(model: str):
+    check_models(make_plan([f"model={model}", "task=mqar"]))
 
 
 @pytest.mark.slow
@@ -30,6 +32,13 @@ def test_every_job_of_every_experiment_can_be_built():
         (["mixer.algorithm=fastest"], ["mixer.algorithm", "fastest"]),
         (["mixer.gate=silo"], ["mixer.gate"]),
         (["trainer.strategy=fsdp"], ["trainer.strategy", "ddp"]),
+        (["trainer.devices=1000"], ["trainer.devices=1000", "CPU cores"]),
+        (["trainer.accelerator=gpx"], ["gpx"]),
+        (["oscillation=dss_softmax"], ["expand=hand_crafted", "model=dss_softmax"]),
+        (["data.length=3"], ["data.num_pairs=4", "data.length=16"]),
+        (["-m", "data.num_pairs=4,40"], ["job 1 of 2", "data.num_pairs=16"]),
+        (["-m", "task=lm", "data=text", "data.train_files=a,b"], ["job 0 of 2", "a"]),
+        (["optim.groups.oscillation=3"], ["optim.groups.oscillation=3"]),
     ],
 )
 def test_stages_that_do_not_go_together_are_named(words: list[str], named: list[str]):
@@ -38,6 +47,14 @@ def test_stages_that_do_not_go_together_are_named(words: list[str], named: list[
     message = str(caught.value)
     assert all(name in message for name in named), message
     assert len(message.splitlines()) <= 3
+
+
+def test_an_oscillation_that_only_the_loop_runs_names_the_model_with_its_partners():
+    (job,) = make_plan(["oscillation=s4"]).jobs
+    warning = without_algorithm(build_model(job.config, 32), job.config)
+    assert "layers 0, 1 run the loop over time" in warning and "model=s4 chooses all stages" in warning
+    (job,) = make_plan(["model=s4"]).jobs
+    assert without_algorithm(build_model(job.config, 32), job.config) == ""
 
 
 def test_the_job_of_a_sweep_is_named_by_what_varies():

@@ -18,6 +18,12 @@ def test_the_seed_decides_the_text(text_run: Path, capsys: pytest.CaptureFixture
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_the_smallest_temperature_takes_the_most_likely_tokens(text_run: Path, capsys: pytest.CaptureFixture[str]):
+    words = [f"ckpt={text_run}", "prompt=a", "num_tokens=8"]
+    texts = [said(capsys, "generate", *words, f"temperature={value}")[1] for value in ("1e-45", "5e-324", "0")]
+    assert texts[0] == texts[1] == texts[2]
+
+
 def test_the_prompt_may_come_from_standard_input(
     text_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -39,8 +45,8 @@ def test_the_prompt_may_come_from_standard_input(
     ],
 )
 def test_a_mistake_is_one_message(words: list[str], named: str, text_run: Path, capsys: pytest.CaptureFixture[str]):
-    status, _, message = said(capsys, "generate", f"ckpt={text_run}", *words)
-    assert status == 2 and named in message and len(message.splitlines()) <= 3
+    status, output, message = said(capsys, "generate", f"ckpt={text_run}", *words)
+    assert status == 2 and output == "" and named in message and len(message.splitlines()) <= 3
 
 
 def test_a_model_without_text_is_told_so(recall_run: Path, capsys: pytest.CaptureFixture[str]):

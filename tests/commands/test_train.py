@@ -57,6 +57,12 @@ def test_a_refused_run_leaves_the_configuration_of_the_earlier_one(tmp_path: Pat
     assert saved.read_bytes() == before
 
 
+def test_a_model_that_is_too_large_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert train(tmp_path, "data.vocab_size=1000000000000") == 1
+    message = capsys.readouterr().err.splitlines()[-2:]
+    assert "out of memory" in message[0] and "data.batch_size" in message[1]
+
+
 def test_a_hybrid_trains(tmp_path: Path):
     assert train(tmp_path, "experiment=hybrid") == 0
 
@@ -73,20 +79,27 @@ def test_a_sweep_has_a_directory_and_a_record_per_job(tmp_path: Path, capsys: py
 
 
 def test_other_jobs_go_on_when_one_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert train(tmp_path, "-m", "data.num_pairs=2,100,3") == 1
+    assert train(tmp_path, "-m", "resume=null,missing.ckpt,auto") == 1
     assert [record["status"] for record in records(tmp_path)] == ["completed", "failed", "completed"]
     output = capsys.readouterr()
-    assert "data.num_pairs=100" in output.out and "job 1 failed" in output.err and "Traceback" not in output.err
+    assert "missing.ckpt" in output.out and "job 1 failed" in output.err and "Traceback" not in output.err
     (log,) = tmp_path.glob("sweeps/*/1_*/train.log")
-    assert "Traceback" in log.read_text() and "data.num_pairs=100" in log.read_text()
+    assert "Traceback" in log.read_text() and "missing.ckpt" in log.read_text()
 
 
-def test_an_illegal_pair_anywhere_in_a_sweep_stops_it_before_the_first_job(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["normaliser=layer_norm,denominator", "oscillation=diag_outer"], "denominator"),
+        (["data.num_pairs=2,100"], "data.num_pairs=100"),
+    ],
+)
+def test_a_mistake_anywhere_in_a_sweep_stops_it_before_the_first_job(
+    words: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert train(tmp_path, "-m", "normaliser=layer_norm,denominator", "oscillation=diag_outer") == 2
+    assert train(tmp_path, "-m", *words) == 2
     message = capsys.readouterr().err
-    assert "job 1 of 2" in message and "denominator" in message and len(message.splitlines()) <= 3
+    assert "job 1 of 2" in message and named in message and len(message.splitlines()) <= 3
     assert list(tmp_path.iterdir()) == []
 
 

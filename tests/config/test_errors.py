@@ -53,6 +53,17 @@ MISTAKES = [
     (["mixer.state_dim=0"], ["mixer.state_dim=0", ">= 1"]),
     (["mixer.num_heads=3"], ["mixer.num_heads=3", "d_model=64", "2 or 4"]),
     (["model.pattern=[main,attention]"], ["model.pattern", "attention", "+mixer@mixers.attention.mixer=attention"]),
+    (["optim.betas=[0.9]"], ["optim.betas=[0.9]", "two numbers"]),
+    (["optim.betas=[0.9,1.0]"], ["optim.betas=[0.9, 1.0]", "< 1"]),
+    (["task=lm", "data=stdlib", "data.val_fraction=0.9"], ["data.val_fraction=0.9", "<= 0.5"]),
+    # a group or a mapping set to something else
+    (["data=5"], ["data=5", "mqar"]),
+    (["optim=[1]"], ["optim=[1]", "adamw"]),
+    (["+model=3"], ["+model=3", "lcsm"]),
+    (["data={a:1}"], ["data={a:1}", "data.NAME="]),
+    (["mixers=[1]"], ["mixers.NAME="]),
+    (["model.pattern={a:1}"], ["model.pattern=["]),
+    (["experiment=lra/listops/s6"], ["experiment=lra/listops/s6", "lra/listops/s5"]),
     # not readable, not meant
     (["diag"], ["'diag'", "key=value"]),
     (["seed=[1,"], ["seed=[1,"]),

@@ -1,5 +1,6 @@
 """Pathfinder images: contours, marks, labels, files."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,16 @@ from tests.data.labelled_helpers import LARGE_IMAGES, SMALL_IMAGES, make_pathfin
 RULES = pytest.mark.parametrize("rule", [SMALL_IMAGES, LARGE_IMAGES], ids=["32", "128"])
 
 
-def grown(rule: ContourRule, images: int = 12) -> Canvas:
-    canvas = Canvas(rule, np.random.default_rng(0), images)
-    canvas.contours()
-    return canvas
+# drawing takes most of the time of these tests
+GROWN: dict[int, Canvas] = {}
+
+
+def grown(rule: ContourRule) -> Canvas:
+    """Twelve images with their long contours."""
+    if rule.resolution not in GROWN:
+        GROWN[rule.resolution] = Canvas(rule, np.random.default_rng(0), 12)
+        GROWN[rule.resolution].contours()
+    return copy.deepcopy(GROWN[rule.resolution])
 
 
 @RULES

@@ -54,11 +54,6 @@ def split(weight: Tensor, *sizes: int) -> Tensors:
     return dict(zip("qkv", weight.split(sizes), strict=True))
 
 
-def heads_of(weight: Tensor, num_heads: int) -> Tensor:
-    """One weight for all heads as [H P]."""
-    return weight.expand(num_heads, -1)
-
-
 def replay_layer(case: Case, model: str, sizes: dict[str, Any], parameters: Any) -> Iterator[tuple[str, Tensors]]:
     """Outputs and gradients of the case under each algorithm.
 

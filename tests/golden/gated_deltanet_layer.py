@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.golden.case import Case
-from tests.golden.delta_layer import heads_of, projections, replay_layer, split
+from tests.golden.delta_layer import projections, replay_layer, split
 
 
 def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -31,7 +31,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
             "oscillation.forget.project.weight": step.flatten(0, 1),
             "oscillation.forget.log_rate": leaves["A_log"],
             "oscillation.forget.bias": leaves["dt_bias"],
-            "normaliser.weight": heads_of(leaves["norm.weight"], heads),
+            "normaliser.weight": leaves["norm.weight"],
             "output.gate.weight": gate,
             "output.project.weight": leaves["out_proj.weight"],
         }

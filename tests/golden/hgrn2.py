@@ -27,7 +27,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     def make(**settings: str) -> EosMixer:
         source = GivenSource(num_heads * config["d"], oscillation=leaves["f"].flatten(2), shrink=leaves["q"].flatten(2))
         gate = Gate(
-            width, num_heads, rows, 1, 0, 1, bounds, "rows", 1.0, None, False, "learned", True, "none", 1e4
+            width, num_heads, rows, 1, 0, 1, bounds, "rows", 1.0, None, False, "learned", True, "none", None
         )  # fmt: skip
         shrink = DataDriven(width, num_heads, rows, config["q_activation"], False, None, None, scaled)
         expand, sizes = HandCrafted(num_heads, rows, "ones", "identity"), (num_heads, rows, config["d"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from tests.golden.case import Case
-from tests.golden.delta_layer import heads_of, projections, replay_layer, split
+from tests.golden.delta_layer import projections, replay_layer, split
 
 
 def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -26,7 +26,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
             "oscillation.forget.project.weight": leaves["forget_gate.f_b_proj.weight"],
             "oscillation.forget.log_rate": leaves["forget_gate.A_log"].flatten(),
             "oscillation.forget.bias": leaves["forget_gate.dt_bias"],
-            "normaliser.weight": heads_of(leaves["o_norm.weight"], heads),
+            "normaliser.weight": leaves["o_norm.weight"],
             "output.gate.0.weight": leaves["g_a_proj.weight"],
             "output.gate.1.weight": leaves["g_b_proj.weight"],
             "output.project.weight": leaves["o_proj.weight"],

@@ -36,7 +36,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
             Expand(*common),
             FixedDecay(num_heads, rows, rows, *position, "scalar", "tnl", None),
             Shrink(*common),
-            RmsNorm(num_heads, rows, 1, True, config["norm_eps"]),
+            RmsNorm(num_heads, rows, 1, "heads", config["norm_eps"]),
             d_model=width,
             gate=config["gate_activation"],
             output="linear",

@@ -34,7 +34,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
             Expand(*common),
             HeadStep(width, num_heads, [1.0, 16.0], [1e-3, 1e-1], None),
             Shrink(*common),
-            RmsNorm(num_heads, columns, config["norm_groups"], True, config["norm_eps"]),
+            RmsNorm(num_heads, columns, config["norm_groups"], "heads", config["norm_eps"]),
             d_model=width,
             skip="heads",
             gate=config["gate_activation"],

@@ -49,7 +49,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
 
     def make(**settings: str) -> EosMixer:
         gate = Gate(
-            config["d_model"], config["d_hidden"], 1, 1, 0, 1, {}, "scalar", 1.0, None, False, 0.0, True, "none", 1e4
+            config["d_model"], config["d_hidden"], 1, 1, 0, 1, {}, "scalar", 1.0, None, False, 0.0, True, "none", None
         )  # fmt: skip
         return recurrence(config, gate, **settings)
 

@@ -25,7 +25,7 @@ def norm(config: dict[str, Any]) -> Normaliser | None:
     if config["norm_type"] == "layernorm":
         return LayerNorm(*sizes, False, "weight_and_bias", config["norm_eps"])
     # the reference adds its constant to the root, not to the square
-    return RmsNorm(*sizes, 1, config["norm_type"] == "rmsnorm", config["norm_eps"] ** 2)
+    return RmsNorm(*sizes, 1, "heads" if config["norm_type"] == "rmsnorm" else "none", config["norm_eps"] ** 2)
 
 
 def parameters(config: dict[str, Any], leaves: dict[str, Tensor]) -> dict[str, Tensor]:

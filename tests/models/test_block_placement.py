@@ -1,9 +1,12 @@
 """Norms before and after the branches of a block, and over the batch."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 
+from lcsm.config.check import check_config
 from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
 from lcsm.models.block import BatchNorm, Block
@@ -51,3 +54,39 @@ def test_options_build_models_and_post_norm_ends_without_another(option: str):
 def test_unknown_placement_is_refused():
     with pytest.raises(UsageError, match=r"block\.placement='middle'"):
         block("layer", "middle")
+
+
+def test_momentum_is_the_share_of_the_newest_batch():
+    model, x = build_model(compose(*small("block=pre_batch_norm", "block.momentum=0.25")), 10), torch.ones(2, 5, 8)
+    norm = model.backbone.layers[0].mixer_norm
+    norm(3 * x)
+    torch.testing.assert_close(norm.running_mean, torch.full((8,), 0.75))
+    assert model.backbone.norm.momentum == 0.25
+    with pytest.raises(UsageError, match=r"block\.momentum=0\.25 needs block\.norm=batch"):
+        build_model(compose(*small("block.momentum=0.25")), 10)
+
+
+@pytest.mark.parametrize("output", ["half_glu1", "half_glu2", "full_glu", "mixed"])
+def test_inner_dropout_acts_on_what_the_output_projects(output: str):
+    words = small("model=s5", f"mixer.output={output}", "model.dropout=1.0", "block.inner_dropout=true")
+    head = build_model(compose(*words), 10).backbone.layers[0].mixer.output
+    outputs, seen = torch.randn(2, 5, 8), {}
+    for name in ("project", "select", "mix"):
+        layer = getattr(head, name)
+        if layer is not None:
+            layer.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0]}))
+    head(outputs, outputs)
+    assert seen and all((value == 0).all() for value in seen.values())
+    assert torch.isfinite(head.eval()(outputs, outputs)).all() and seen.popitem()[1].abs().min() > 0
+
+
+def test_inner_dropout_needs_a_mixer_that_projects_its_outputs():
+    with pytest.raises(UsageError, match=r"block\.inner_dropout=true has no place in Attention"):
+        build_model(compose(*small("model=attention", "block.inner_dropout=true")), 10)
+
+
+def test_configurations_that_were_stored_before_a_setting_of_the_block_still_build():
+    config = deepcopy(compose(*small("block=pre_batch_norm")))
+    del config["block"]["momentum"], config["block"]["inner_dropout"]
+    check_config(config)
+    assert build_model(config, 10).backbone.norm.momentum == 0.1

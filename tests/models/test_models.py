@@ -1,5 +1,7 @@
 """Language models, classifiers, sampling and what inspection says about them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,46 @@ def model(*overrides: str):
 
 def tokens(batch: int = 1, length: int = 9) -> torch.Tensor:
     return torch.randint(V, (batch, length))
+
+
+class First(torch.nn.Module):
+    """Its first argument."""
+
+    def forward(self, outputs: torch.Tensor, *_):
+        return outputs
+
+
+class Given(torch.nn.Module):
+    """A stage whose value is given."""
+
+    def __init__(self, value: torch.Tensor):
+        super().__init__()
+        self.value = value
+
+    def forward(self, *_):
+        return self.value, None
+
+
+class Unscaled(torch.nn.Module):
+    """In place of a normaliser: the outputs themselves."""
+
+    def append(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs
+
+    def forward(self, outputs: torch.Tensor, log_scale: torch.Tensor | None) -> torch.Tensor:
+        return outputs if log_scale is None else outputs * log_scale.exp()
+
+
+@pytest.mark.parametrize("words", ["oscillation=diag", "oscillation=rotation", "model=mlstm", "model=rwkv4"])
+def test_mixing_matrix_is_what_the_mixer_reads_of_impulses(words: str):
+    language_model, text = model(words), tokens()
+    matrix, block = mixing_matrix(language_model, 0, text), language_model.backbone.layers[0]
+    mixer, problem = block.mixer, block.mixer.problem
+    impulses = torch.eye(9, dtype=torch.float64)[..., None, None].expand(-1, -1, problem.num_heads, problem.value_dim)
+    mixer.input, mixer.normaliser, mixer.output = Given(impulses), Unscaled(), First()
+    mixer.problem = dataclasses.replace(problem, denominator=False)
+    x = block.mixer_norm(language_model.embedding(text)).expand(9, -1, -1)
+    np.testing.assert_allclose(matrix, mixer(x)[0].mean(2).T.detach(), rtol=1e-5, atol=1e-7)
 
 
 def test_greedy_generation_follows_the_parallel_form():

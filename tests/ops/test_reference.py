@@ -98,3 +98,16 @@ def test_shrink_that_reads_the_memory_gets_every_entry():
 def test_log_decay_is_floored_where_algorithms_read_it():
     structure = Diagonal(log_decay=torch.full((1, 1, 1, 1, 1), -300.0))
     assert structure.log(0, 1).item() == -80.0
+
+
+def test_rounded_angles_do_not_add_up_over_constant_steps():
+    structure = Diagonal(log_decay=torch.full((1, 1, H, N, 1), -1e-3), phase=4 * torch.rand(1, 1, H, N, 1))
+    one = torch.ones(1, 1, 1, 1, 1)
+    static = problem("diagonal", decay="HN", phase="HN", expand="", shrink="")
+    memory = torch.ones(B, H, N, P, dtype=torch.complex64)
+    for _ in range(2000):
+        _, memory = reference(static, structure, torch.zeros(B, 1, H, P), one, one, memory, keep=True)
+    wide = structure.map(torch.Tensor.double)
+    expected = torch.polar((2000 * wide.log_decay).exp(), 2000 * wide.phase)[0].expand_as(memory)
+    assert memory.dtype == torch.complex64
+    assert (memory - expected).abs().max() < 1e-5 * expected.abs().max()

@@ -115,7 +115,7 @@ def test_metala_writes_the_complement_and_reads_the_current_token_once_more():
 
 
 def test_lightnet_reads_softmax_weighted_means_over_time():
-    mixer, x = mixer_of("lightnet", "mixer.gate=none", "normaliser=identity")
+    mixer, x = mixer_of("lightnet", "mixer.gate=none", "mixer.gate_rank=null", "normaliser=identity")
     logits, value = heads(mixer.oscillation.projection, x, 4), heads(mixer.input.projection, x, 4)
     query = F.silu(heads(mixer.shrink.projection, x, 4)) / 2
     outputs = mixer(x)[0].unflatten(-1, (4, 4))

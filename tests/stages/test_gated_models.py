@@ -15,7 +15,7 @@ def close(ours: torch.Tensor, other: torch.Tensor) -> None:
     torch.testing.assert_close(ours, other, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS, scope="module")
 def test_output_depends_on_no_later_token(name: str):
     model = model_of(name)
     first, second = tokens(), tokens()
@@ -26,7 +26,7 @@ def test_output_depends_on_no_later_token(name: str):
     assert (ours[:, 6:] - other[:, 6:]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS, scope="module")
 def test_split_and_step_with_carried_state_change_nothing(name: str):
     model, text = model_of(name), tokens()
     state, parts = model.initial_state(), []
@@ -37,7 +37,7 @@ def test_split_and_step_with_carried_state_change_nothing(name: str):
         close(torch.cat(parts, 1), model(text)[0])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS, scope="module")
 def test_gradients_of_a_split_text_are_those_of_the_whole(name: str):
     model, text, found = model_of(name), tokens(), []
     for borders in ((0, LENGTH), (0, 5, LENGTH)):
@@ -51,7 +51,7 @@ def test_gradients_of_a_split_text_are_those_of_the_whole(name: str):
         close(split, whole)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS, scope="module")
 def test_packed_documents_give_what_they_give_alone(name: str):
     model, text = model_of(name), tokens()
     # the id of the first document comes back
@@ -66,7 +66,7 @@ def test_packed_documents_give_what_they_give_alone(name: str):
     close(torch.cat(parts, 1), alone)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS, scope="module")
 def test_every_fitting_algorithm_gives_the_same_numbers(name: str):
     model, text = model_of(name), tokens(70)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_every_fitting_algorithm_gives_the_same_numbers(name: str):
             torch.testing.assert_close(other(text)[0], expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS, scope="module")
 def test_long_loud_text_stays_finite_in_float32(name: str):
     model = model_of(name).float()
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_long_loud_text_stays_finite_in_float32(name: str):
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS, scope="module")
 def test_memory_stays_float32_under_autocast(name: str):
     model = model_of(name).float()
     with torch.autocast("cpu", torch.bfloat16):
@@ -98,7 +98,7 @@ def test_memory_stays_float32_under_autocast(name: str):
     assert memory is not None and memory.dtype in (torch.float32, torch.complex64)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS, scope="module")
 def test_state_is_as_large_as_the_model_says(name: str):
     model = model_of(name)
     with torch.no_grad():
@@ -110,7 +110,7 @@ def test_state_is_as_large_as_the_model_says(name: str):
     assert numbers == model.backbone.state_numbers(40)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS, scope="module")
 def test_mixing_matrix_is_lower_triangular(name: str):
     matrix = mixing_matrix(model_of(name).float(), 0, tokens()[:1])
     above = torch.tensor(matrix).triu(1)

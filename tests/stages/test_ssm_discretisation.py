@@ -116,8 +116,9 @@ def test_irregular_declarations_and_calls_must_agree():
         mixer_of(*WORDS["s5"])(x, None, Context(dt=torch.ones(x.shape[:2])))
     with pytest.raises(UsageError, match="no step lengths"):
         mixer_of(*WORDS["s5"], "oscillation.irregular=true")(x)
-    with pytest.raises(UsageError, match="oscillation=Lru"):
-        mixer_of(*WORDS["lru"])(x, None, Context(dt=torch.ones(x.shape[:2])))
+    for name, stage in (("lru", "Lru"), ("dss_exp", "Dss"), ("s4", "S4")):
+        with pytest.raises(UsageError, match=f"oscillation={stage} as it was built takes steps\nof one length only"):
+            mixer_of(*WORDS[name])(x, None, Context(dt=torch.ones(x.shape[:2])))
     with pytest.raises(UsageError, match="euler or dirac"):
         S4D(4, 2, "lin", "complex", "exp", False, "zero_order_hold", [1e-3, 1e-1], 1.0, True)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.training.parameter_groups import build_optimiser, group_table, parameter_groups
+from lcsm.training.parameter_groups import build_optimiser, group_lines, group_table, parameter_groups
 from tests.training.toy_run import toy_config
 
 
@@ -61,6 +61,15 @@ def test_every_trainable_parameter_is_in_exactly_one_group() -> None:
     listed = [name for row in rows for name in row["parameters"]]
     assert sorted(listed) == sorted(name for name, p in model.named_parameters() if p.requires_grad)
     assert sum(row["count"] for row in rows) == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_groups_are_logged_with_their_rates_and_parameters_of_all_layers_at_once() -> None:
+    model = nn.ModuleDict({"layers": nn.ModuleList(nn.Linear(2, 2) for _ in range(3)), "head": nn.Linear(2, 1)})
+    lines = group_lines(parameter_groups(model, toy_config()["optim"]))
+    assert lines == [
+        "group base: lr 0.01, weight decay 0.1, 14 numbers: layers.*.weight, head.weight",
+        "group base_no_decay: lr 0.01, weight decay 0, 7 numbers: layers.*.bias, head.bias",
+    ]
 
 
 def test_the_optimiser_is_fused_and_follows_the_schedule() -> None:

@@ -14,6 +14,7 @@ from lcsm.errors import UsageError
 from lcsm.tasks.language_modelling import LanguageModelling
 from lcsm.training.checkpoints import read_checkpoint
 from lcsm.training.errors import Interrupted
+from lcsm.training.resume import find_checkpoint
 from lcsm.training.run import fit
 from lcsm.training.signals import StopSignals
 from tests.training.toy_run import ToyData, toy_config, toy_fit, toy_task
@@ -63,11 +64,11 @@ def equal(left: Any, right: Any) -> bool:
     return left == right
 
 
-@pytest.mark.parametrize("accumulate,ema", [(1, None), (2, None), (2, 0.9)])
 @pytest.mark.parametrize(
-    "hook,step",
-    [("on_train_batch_end", 2), ("on_train_batch_end", 3), ("on_validation_start", 3), ("on_train_batch_start", 3),
-     ("on_train_batch_start", 5), ("on_validation_epoch_start", STEPS)],
+    "hook,step,accumulate,ema",
+    [("on_train_batch_end", 2, 1, None), ("on_train_batch_end", 2, 2, 0.9), ("on_train_batch_end", 3, 2, None),
+     ("on_validation_start", 3, 1, None), ("on_validation_start", 3, 2, 0.9), ("on_train_batch_start", 3, 1, None),
+     ("on_train_batch_start", 5, 2, 0.9), ("on_validation_epoch_start", STEPS, 2, None)],
 )  # fmt: skip
 def test_a_killed_run_resumes_to_the_bit(tmp_path: Path, hook: str, step: int, accumulate: int, ema: Any) -> None:
     changes = BASE | {"trainer__accumulate_grad_batches": accumulate, "callbacks__ema": ema}
@@ -183,3 +184,25 @@ def test_another_optimiser_is_refused_even_if_forced(tmp_path: Path) -> None:
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         toy_fit(tmp_path, toy_config(resume=str(tmp_path / "nothing.ckpt")))
+
+
+def test_auto_in_a_new_directory_finds_the_newest_run_with_the_configuration(tmp_path: Path):
+    changes = {"trainer__max_steps": 4, "name": "toy", "paths": {"root": str(tmp_path)}}
+    for seed in (1, 2, 1):
+        toy_fit(tmp_path / f"toy/{seed}", toy_config(**changes, seed=seed, resume="auto"))
+    for seed in (1, 2):
+        found = find_checkpoint("auto", tmp_path / "toy/new", toy_config(**changes, seed=seed))
+        assert found is not None and Path(found.path).is_relative_to(tmp_path / f"toy/{seed}")
+    assert find_checkpoint("auto", tmp_path / "toy/new", toy_config(**changes, seed=3)) is None
+    assert find_checkpoint("auto", tmp_path / "toy/new", toy_config(**(changes | {"name": "b"}))) is None
+
+
+def test_a_run_that_goes_on_in_another_directory_takes_its_best_file_along(tmp_path: Path):
+    # the loss falls, so that its largest value is an early one
+    task = type("Reversed", (LanguageModelling,), {"mode": "max"})
+    _, first = toy_fit(tmp_path / "a", toy_config(**BASE), task)
+    assert first["best/step"] < STEPS
+    further = {"trainer__max_steps": STEPS + 1, "resume": str(tmp_path / "a"), "resume_force": True}
+    _, second = toy_fit(tmp_path / "b", toy_config(**BASE | further), task)
+    assert (second["best/step"], second["best/val/loss"]) == (first["best/step"], first["best/val/loss"])
+    assert read_checkpoint(tmp_path / "b/checkpoints/best.ckpt").step == first["best/step"]

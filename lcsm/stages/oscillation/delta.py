@@ -78,14 +78,14 @@ class DeltaRule(Oscillation):
         largest_strength: strength_t = largest_strength * sigmoid(W x_t), one per head and substep; at most 2. Above 1 a
             key is not only erased but turned around (negative eigenvalues, 2411.12537).
         gate: what decays before that: none, head (one decay per head) or rows (one per row of the memory).
-        rank, rate_range, step_range, lower_bound: those of `ForgetGate`, rank also value_dim; without effect where
-            gate=none.
+        rank, rate_range, step_range, lower_bound: those of `ForgetGate`, rank also value_dim; rank and lower_bound are
+            None where gate=none, and the ranges are not read.
         inner_decay: what is erased along the key is scaled by a learned sigmoid per head (Comba).
         substeps: erased and written keys per token; a decay acts before the first of them.
     Returns:
         Delta with strength and gain [B L*substeps H 1 1].
     Raises:
-        UsageError: largest_strength is not in (0, 2], or substeps < 1.
+        UsageError: largest_strength is not in (0, 2], substeps < 1, or gate=none has settings of a gate.
     Source: Fast Weight Programmers (2102.11174), DeltaNet (2406.06484), Gated DeltaNet (2412.06464), KDA (2510.26692),
         Comba (2506.02475), DeltaProduct (2502.10297).
     """
@@ -116,6 +116,12 @@ class DeltaRule(Oscillation):
         self.substeps = int(positive("oscillation.substeps", substeps))
         self.largest_strength, self.num_heads, self.state_dim = largest_strength, num_heads, state_dim
         self.decay = choose("oscillation.gate", gate, GATES)
+        for name, value in (("rank", rank), ("lower_bound", lower_bound)):
+            if self.decay is None and value is not None:
+                raise UsageError(
+                    f"oscillation.{name}={value} is of a gate, but oscillation.gate=none: "
+                    f"set oscillation.{name}=null, or gate=head or rows"
+                )
         self.project = nn.Linear(input_dim, self.substeps * num_heads, bias=False)
         self.forget: ForgetGate | None = None
         if self.decay is not None:

@@ -41,7 +41,7 @@ class Gate(Oscillation):
         lower_bound: a number in [0, 1); "layer" for layer / num_layers; "learned" for bounds that all layers share.
         complement: whether what is written is scaled by 1 - decay.
         phase: none; learned (an angle per head or row, the same at every step); data (angles W' x_t).
-        phase_base: learned angles start at base^(-2 j / count), j = 0 .. count - 1, > 0.
+        phase_base: learned angles start at base^(-2 j / count), j = 0 .. count - 1, > 0; None where none are learned.
     Returns:
         Diagonal with log-decays [B L H 1 1], [B L H N 1] or [B L H 1 P], and phases and gain along the same axes; outer
         has [B L H N 1] and columns [B L H 1 P].
@@ -71,7 +71,7 @@ class Gate(Oscillation):
         lower_bound: float | Literal["layer", "learned"],
         complement: bool,
         phase: Literal["none", "learned", "data"],
-        phase_base: float,
+        phase_base: float | None,
     ) -> None:
         super().__init__()
         self.tau = positive("oscillation.tau", tau)
@@ -83,6 +83,11 @@ class Gate(Oscillation):
             )
         if axes in ("columns", "outer") and phase != "none":
             raise UsageError(f"oscillation.phase={phase} turns rows: use axes=rows or scalar, not {axes}")
+        if (phase == "learned") != (phase_base is not None):
+            raise UsageError(
+                f"oscillation.phase_base={phase_base} is the start of learned angles, but oscillation.phase={phase}: "
+                f"set oscillation.phase_base={'10000' if phase_base is None else 'null'}"
+            )
         self.gain = self.decay if complement else None
         self.shapes = [sizes(vector, num_heads, state_dim, value_dim) for vector in vectors]
         self.projections = nn.ModuleList(linear(input_dim, prod(shape), rank, bias) for shape in self.shapes)
@@ -95,7 +100,7 @@ class Gate(Oscillation):
         turns = {"none": None, "learned": self.decay.removeprefix("L"), "data": self.decay}
         self.phase = choose("oscillation.phase", phase, turns)
         self.angles, self.turn = None, None
-        if phase == "learned":
+        if phase_base is not None:
             start = angles(*shape[:2], positive("oscillation.phase_base", phase_base))
             self.angles = mark(nn.Parameter(start), group="oscillation")
         elif phase == "data":

@@ -78,8 +78,8 @@ class RgLru(Oscillation):
             )
         self.speed, self.full_start = positive("oscillation.speed", speed), full_start
         self.gate = BlockLinear(input_dim, num_heads, blocks, bias, "oscillation")
-        for parameter in self.gate.parameters():
-            mark(parameter, no_decay=parameter.ndim == 1, group="oscillation")
+        if self.gate.bias is not None:
+            mark(self.gate.bias, group="oscillation")
         if rate_repeats < 1 or num_heads % rate_repeats:
             raise UsageError(f"oscillation.rate_repeats={rate_repeats} must divide {num_heads} heads: use 1")
         self.repeats = rate_repeats

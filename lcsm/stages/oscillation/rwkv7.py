@@ -61,8 +61,9 @@ class Rwkv7(Oscillation):
         along, rows = centred(count), bowl(num_heads, state_dim)
         slope = -6 + 6 * (along + 0.5) ** (1 + depth(layer, num_layers) ** 0.3)
         width = input_dim // self.parts
-        self.log_decay = LowRankMap(width, count, decay_rank, slope + 0.5 + 2.5 * rows, torch.tanh)
-        self.rate = LowRankMap(width, count, rate_rank, -0.19 + 0.3 * rows + 0.4 * along)
+        slope, start, own = slope + 0.5 + 2.5 * rows, -0.19 + 0.3 * rows + 0.4 * along, "oscillation"
+        self.log_decay = LowRankMap(width, count, decay_rank, slope, torch.tanh, group=own)
+        self.rate = LowRankMap(width, count, rate_rank, start, group=own)
         self.scale = mark(nn.Parameter((0.71 - 0.1 * along).view(self.sizes)))
         self.mix = mark(nn.Parameter(torch.full(self.sizes, 1.02)))
 

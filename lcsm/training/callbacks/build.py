@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from lcsm.errors import UsageError
 from lcsm.training.callbacks.averaging import AverageWeights
+from lcsm.training.callbacks.best import Best
 from lcsm.training.callbacks.checkpointing import Checkpointing, MakeHeader
 from lcsm.training.callbacks.figures import Figures
 from lcsm.training.callbacks.hyperparameters import Hyperparameters
@@ -36,6 +37,7 @@ KNOWN = (
 class Callbacks:
     """The callbacks of a run, and those among them that are asked for results."""
 
+    best: Best
     checkpointing: Checkpointing | None = None
     throughput: Throughput | None = None
     stopping: StopEarly | None = None
@@ -73,16 +75,16 @@ def build_callbacks(
     """
     node = config["callbacks"]
     check_switches(node)
-    built = Callbacks()
+    built = Callbacks(Best(task.monitor, task.mode))
     if node["checkpoint"]:
-        place = (run_dir / "checkpoints", make_header, task.monitor, task.mode)
-        built.checkpointing = with_settings("checkpoint", node, Checkpointing, *place)
+        place = run_dir / "checkpoints"
+        built.checkpointing = with_settings("checkpoint", node, Checkpointing, place, make_header, built.best)
     if node["throughput"]:
         built.throughput = Throughput()
     stop_at = task.stop_at if node["stop_at"] == "auto" else node["stop_at"]
     if stop_at is not None or node["patience"] is not None:
-        built.stopping = StopEarly(task.monitor, task.mode, stop_at, node["patience"])
-    built.all = [StepSeed(config["seed"]), ValidateAtEnd()]
+        built.stopping = StopEarly(built.best, stop_at, node["patience"])
+    built.all = [StepSeed(config["seed"]), ValidateAtEnd(), built.best]
     if resumed:
         built.all.append(Resume(config_wins=bool(config.get("resume_force"))))
     if node["nonfinite_skips"] is not None:
@@ -91,7 +93,7 @@ def build_callbacks(
     built.all += [callback for callback in (built.throughput, built.stopping) if callback is not None]
     tensorboard = any(isinstance(logger, TensorBoardLogger) for logger in loggers)
     if node["hyperparameters"] and tensorboard:
-        built.all.append(Hyperparameters(config, task.monitor, task.mode, built.throughput, facts))
+        built.all.append(Hyperparameters(config, built.best, built.throughput, facts))
     has_text = hasattr(datamodule, "decode")
     built.all += reporters(config, task.monitor, run_dir / "figures", text=tensorboard and has_text)
     # the average must be up to date before anything is saved, and its weights in place while figures are drawn

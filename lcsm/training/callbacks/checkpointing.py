@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Callable
@@ -12,9 +11,10 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from lcsm.training.callbacks.best import Best
 from lcsm.training.callbacks.nonfinite import require_finite_weights
 from lcsm.training.callbacks.progress_state import is_last_step, step_ended, validation_follows
-from lcsm.training.checkpoints import BEST, HEADER, LAST, MODEL_PREFIX
+from lcsm.training.checkpoints import BEST, HEADER, LAST, MODEL_PREFIX, read_checkpoint
 from lcsm.training.files import TEMPORARY, sync_directory
 
 MakeHeader = Callable[..., dict[str, Any]]
@@ -30,21 +30,17 @@ class Checkpointing(Checkpoint):
     Args:
         directory: where the files go.
         make_header: makes the header of a checkpoint from `step`, `weights` and `metrics`.
-        monitor: name of the validation metric.
-        mode: "min" or "max".
+        tracker: knows whether a validation was the best so far; acts before this callback.
         every: steps between two saves; None saves around validations and at the end only.
     Attributes:
         saved_step: step of the newest file, None before the first.
     """
 
-    def __init__(self, directory: Path, make_header: MakeHeader, monitor: str, mode: str, every: int | None) -> None:
+    def __init__(self, directory: Path, make_header: MakeHeader, tracker: Best, every: int | None) -> None:
         self.directory = directory
         self.make_header = make_header
-        self.monitor = monitor
-        self.mode = mode
+        self.tracker = tracker
         self.every = every
-        self.best_value: float | None = None
-        self.best_step: int | None = None
         self.metrics: dict[str, float] = {}
         self.saved_step: int | None = None
         self.validation_due = False
@@ -59,17 +55,10 @@ class Checkpointing(Checkpoint):
         return self.directory / BEST
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "best_value": self.best_value,
-            "best_step": self.best_step,
-            "metrics": self.metrics,
-            "validation_due": self.validation_due,
-        }
+        return {"metrics": self.metrics, "validation_due": self.validation_due}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_value, self.best_step, self.metrics = (
-            state_dict[key] for key in ("best_value", "best_step", "metrics")
-        )
+        self.metrics = state_dict["metrics"]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.loaded_step = checkpoint["global_step"]
@@ -79,12 +68,19 @@ class Checkpointing(Checkpoint):
             return
         if trainer.ckpt_path == str(self.last):
             self.saved_step = self.loaded_step
-            if self.best_step == self.loaded_step:
+            if self.tracker.step == self.loaded_step:
                 # the run may have died between the two names
-                self.copy_to_best(trainer)
-        if not self.best.exists():
-            # a run that goes on in another directory has no best file there
-            self.best_value = self.best_step = None
+                self.copy_to_best(trainer, self.last)
+        # every process must decide alike, so that nobody waits for the others in vain
+        earlier = Path(str(trainer.ckpt_path)).with_name(BEST)
+        if earlier.resolve() == self.best.resolve() and earlier.exists():
+            return
+        if earlier.exists() and read_checkpoint(earlier).step == self.tracker.step:
+            # a run that goes on in another directory takes its best file along
+            self.directory.mkdir(exist_ok=True)
+            self.copy_to_best(trainer, earlier)
+        else:
+            self.tracker.forget()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -105,20 +101,9 @@ class Checkpointing(Checkpoint):
         self.metrics = {
             name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")
         }
-        improved = self.note_best(trainer.global_step)
         self.save(trainer)
-        if improved:
-            self.copy_to_best(trainer)
-
-    def note_best(self, step: int) -> bool:
-        """Whether the present metrics beat the best so far, which they then become."""
-        value = self.metrics.get(self.monitor, math.nan)
-        if math.isnan(value):
-            return False
-        better = self.best_value is None or (value < self.best_value if self.mode == "min" else value > self.best_value)
-        if better:
-            self.best_value, self.best_step = value, step
-        return better
+        if self.tracker.improved:
+            self.copy_to_best(trainer, self.last)
 
     def save(self, trainer: Trainer, validation_due: bool = False) -> None:
         """Write `last.ckpt`.
@@ -140,15 +125,15 @@ class Checkpointing(Checkpoint):
         }
         checkpoint[HEADER] = self.make_header(step=trainer.global_step, weights=weights, metrics=self.metrics)
 
-    def copy_to_best(self, trainer: Trainer) -> None:
-        """Make `best.ckpt` a second name of the file `last.ckpt`; the next save gives `last.ckpt` a new file."""
+    def copy_to_best(self, trainer: Trainer, source: Path) -> None:
+        """Make `best.ckpt` a second name of a file such as `last.ckpt`, whose next save gives that name a new file."""
         if trainer.is_global_zero:
             temporary = self.best.with_name(f"{TEMPORARY}{BEST}-{os.getpid()}")
             try:
-                os.link(self.last, temporary)
+                os.link(source, temporary)
             except OSError:
                 # a file system without hard links
-                shutil.copyfile(self.last, temporary)
+                shutil.copyfile(source, temporary)
             os.replace(temporary, self.best)
             sync_directory(self.directory)
         trainer.strategy.barrier("best checkpoint")

@@ -8,6 +8,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from lcsm.training.callbacks.best import Best
 from lcsm.training.callbacks.throughput import Throughput, peak_memory
 
 STAGES = ("mixer", "source", "input", "expand", "oscillation", "shrink", "normaliser", "channel")
@@ -41,8 +42,7 @@ class Hyperparameters(Callback):
 
     Args:
         config: the whole configuration.
-        monitor: name of the validation metric.
-        mode: "min" or "max".
+        tracker: the best value of the monitored metric; acts before this callback.
         throughput: measures the speed, None where that is switched off.
         facts: further numbers that are known from the start.
     """
@@ -50,27 +50,18 @@ class Hyperparameters(Callback):
     def __init__(
         self,
         config: dict[str, Any],
-        monitor: str,
-        mode: str,
+        tracker: Best,
         throughput: Throughput | None,
         facts: dict[str, float],
     ) -> None:
         self.config = config
-        self.monitor = monitor
-        self.mode = mode
+        self.tracker = tracker
         self.throughput = throughput
         self.facts = facts
-        self.best = math.nan
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
 
     @property
     def score_name(self) -> str:
-        return f"hp/{self.monitor.removeprefix('val/')}"
+        return f"hp/{self.tracker.monitor.removeprefix('val/')}"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step:
@@ -85,13 +76,9 @@ class Hyperparameters(Callback):
             logger.log_hyperparams(flat_hyperparameters(self.config), scores, step=0)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
+        if trainer.sanity_checking:
             return
-        value = float(trainer.callback_metrics[self.monitor])
-        better = value < self.best if self.mode == "min" else value > self.best
-        if math.isnan(self.best) or better:
-            self.best = value
-        scores = {self.score_name: self.best, "hp/peak_mib": peak_memory(pl_module.device)}
+        scores = {self.score_name: self.tracker.value, "hp/peak_mib": peak_memory(pl_module.device)}
         if self.throughput is not None and self.throughput.tokens_per_second is not None:
             scores["hp/tokens_per_second"] = self.throughput.tokens_per_second
         for logger in tensorboards(trainer):

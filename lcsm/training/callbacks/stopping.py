@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from lcsm.training.callbacks.best import Best
 from lcsm.training.callbacks.progress_state import is_last_step, step_ended
 
 logger = logging.getLogger(__name__)
@@ -27,35 +28,23 @@ class StopEarly(Callback):
     """Stops after a validation.
 
     Args:
-        monitor: name of the validation metric.
-        mode: "min" or "max".
+        tracker: the best value of the monitored metric; acts before this callback.
         stop_at: value at which training ends, None for never.
         patience: number of validations without a better value after which training ends, None for never.
     """
 
-    def __init__(self, monitor: str, mode: str, stop_at: float | None, patience: int | None) -> None:
-        self.monitor = monitor
-        self.mode = mode
+    def __init__(self, tracker: Best, stop_at: float | None, patience: int | None) -> None:
+        self.tracker = tracker
         self.stop_at = stop_at
         self.patience = patience
-        self.value = self.best = math.nan
-        self.waited = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "best": self.best, "waited": self.waited}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.value, self.best, self.waited = state_dict["value"], state_dict["best"], state_dict["waited"]
-
-    def better(self, value: float, than: float) -> bool:
-        return math.isnan(than) or (value < than if self.mode == "min" else value > than)
 
     def reason(self) -> str | None:
         """Why the run should end, None while it should go on."""
-        if self.stop_at is not None and not math.isnan(self.value) and not self.better(self.stop_at, self.value):
-            return f"{self.monitor}={self.value:.4g} has reached stop_at={self.stop_at:g}"
-        if self.patience is not None and self.waited >= self.patience:
-            return f"{self.monitor} has not improved on {self.best:.4g} in {self.waited} validations (patience)"
+        seen = self.tracker
+        if self.stop_at is not None and not math.isnan(seen.latest) and not seen.better(self.stop_at, seen.latest):
+            return f"{seen.monitor}={seen.latest:.4g} has reached stop_at={self.stop_at:g}"
+        if self.patience is not None and seen.waited >= self.patience:
+            return f"{seen.monitor} has not improved on {seen.value:.4g} in {seen.waited} validations (patience)"
         return None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -63,13 +52,8 @@ class StopEarly(Callback):
         trainer.should_stop = trainer.should_stop or self.reason() is not None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
+        if trainer.sanity_checking:
             return
-        self.value = float(trainer.callback_metrics[self.monitor])
-        if not math.isnan(self.value) and self.better(self.value, self.best):
-            self.best, self.waited = self.value, 0
-        else:
-            self.waited += 1
         reason = self.reason()
         if reason is not None:
             logger.info("step %d: %s; training ends", trainer.global_step, reason)

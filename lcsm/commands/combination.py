@@ -16,6 +16,7 @@ from lcsm.config.compose import Plan, in_job
 from lcsm.config.locate import conf_directory
 from lcsm.config.signatures import of_object
 from lcsm.errors import UsageError
+from lcsm.mixers.base import Mixer
 from lcsm.models.build import BASES, check_model
 
 MODEL = ("model", "mixers", "block", "channel", "allow_targets", *schemas.MIXER_GROUPS)
@@ -28,7 +29,7 @@ def check_plan(plan: Plan) -> None:
     Raises:
         UsageError: a job cannot be built or trained as asked; the text names it where there are several.
     """
-    check_models(plan)
+    check_jobs(plan, (*MODEL, "task"), check_learning)
 
     from lcsm.commands.building import check_training
 
@@ -44,7 +45,7 @@ def check_models(plan: Plan) -> None:
     check_jobs(plan, MODEL, check_combination)
 
 
-def check_jobs(plan: Plan, parts: Sequence[str], check: Callable[[dict[str, Any]], None]) -> None:
+def check_jobs(plan: Plan, parts: Sequence[str], check: Callable[[dict[str, Any]], object]) -> None:
     """Run one check on the jobs of a plan, once where these parts of the configuration are the same."""
     seen: set[str] = set()
     for number, job in enumerate(plan.jobs):
@@ -58,15 +59,38 @@ def check_jobs(plan: Plan, parts: Sequence[str], check: Callable[[dict[str, Any]
             raise in_job(error, number, [job.overrides for job in plan.jobs]) from error
 
 
-def check_combination(config: dict[str, Any]) -> None:
+def check_learning(config: dict[str, Any]) -> None:
+    """Whether the model can be built, and whether it is one for the task: who predicts a token must not see it.
+
+    Raises:
+        UsageError: as in `check_combination`, or later tokens are seen where the next one is to be predicted.
+    """
+    seeing = {name: mixer.causal_with for name, mixer in check_combination(config).items() if mixer.causal_with}
+    if not seeing:
+        return
+
+    from lcsm.tasks.base import Task
+
+    task: type[Any] = resolve("task", config["task"], Task, config["allow_targets"])
+    if task.predicts_next:
+        settings = [f"mixer.{way}" if name == "main" else f"mixers.{name}.mixer.{way}" for name, way in seeing.items()]
+        raise UsageError(
+            f"{task.__name__} predicts the next token, which this model sees: set {' and '.join(settings)},\n"
+            "or learn labels: task=classification"
+        )
+
+
+def check_combination(config: dict[str, Any]) -> dict[str, Mixer]:
     """The components of a configuration that `lcsm.config.check.check_config` has passed, and whether they go together.
 
+    Returns:
+        The mixers by their names in `model.pattern`, without memory.
     Raises:
         UsageError: a class is not a component of its group, or stages cannot be combined.
     """
     check_classes(config)
     try:
-        check_model(config)
+        return check_model(config)
     except UsageError as error:
         hint = partners(config)
         if not hint or "oscillation" not in str(error) or len(str(error).splitlines()) > 2:

@@ -43,13 +43,13 @@ def run(arguments: Sequence[str]) -> int:
     config = override(checkpoint.config, overrides)
 
     from lcsm.commands.building import build_data, build_task, prepare
-    from lcsm.commands.combination import check_combination
+    from lcsm.commands.combination import check_learning
     from lcsm.config.check import check_config
     from lcsm.training.checkpoints import load_weights
     from lcsm.training.run import evaluate
 
     check_config(config)
-    check_combination(config)
+    check_learning(config)
     prepare(config | {"threads": options["threads"] or config["threads"]})
     datamodule = build_data(config)
     check_vocabulary(datamodule, checkpoint)

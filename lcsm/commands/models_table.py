@@ -33,7 +33,8 @@ One row per `model=<name>`, with the options that it chooses. `lcsm show model=<
 and gives the cost of every algorithm that fits; [stages.md](stages.md) lists the options. `state` counts the real
 numbers that one sequence carries through one layer, `mixer` the parameters of the token mixer, `layer` those of the
 layer with channel mixer and norms. Settings: `{settings}`, else those of the presets; position {length}; the second
-layer, and of hybrids the second that is no attention.
+layer, and of hybrids the second that is no attention. A model for classification is counted the same way, although it
+sees the next token and `task=lm` refuses to train it.
 """
 
 

@@ -6,6 +6,7 @@ import logging
 import math
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,15 +147,25 @@ def train(config: dict[str, Any], run_dir: Path, verbose: bool) -> float | None:
         The best value of the metric that the task monitors, the one of the checkpoint that is kept; None without any.
     """
     from lcsm.commands.building import build_data, build_task, prepare
+    from lcsm.models.inspection import card
     from lcsm.training.rank import is_first_rank
     from lcsm.training.run import fit
 
     prepare(config)
+    if late := late_warmup(config["schedule"]):
+        log.warning(late)
     datamodule = build_data(config)
     task = build_task(config, datamodule)
-    if slow := without_algorithm(task.model, config):
+    model: Any = task.model
+    if slow := without_algorithm(model, config):
         log.warning(slow)
-    results = fit(task, datamodule, config, run_dir)
+    facts = card(model, datamodule.length)
+    if is_first_rank():
+        log.info(in_a_line(config["model"]["name"], facts, datamodule.length))
+    if config.get("compile"):
+        model.backbone.compile_layers()
+    known = {name: facts[name] for name in ("state_numbers", "flops_per_token")}
+    results = fit(task, datamodule, config, run_dir, facts=known)
     if verbose and is_first_rank():
         report(task.monitor, results, run_dir, config["paths"]["root"])
     return score(task.monitor, results)
@@ -170,6 +181,24 @@ def without_algorithm(model: Any, config: dict[str, Any]) -> str:
         return ""
     hint = partners(config) or "other stages may have one: lcsm show"
     return f"layers {', '.join(map(str, slow))} run the loop over time, no faster algorithm fits these stages; {hint}"
+
+
+def late_warmup(schedule: dict[str, Any]) -> str:
+    """What to say of a warm-up that the run is too short for, "" where it is not."""
+    steps, end = schedule.get("warmup_steps"), schedule.get("max_steps")
+    if steps is None or end is None or steps <= end:
+        return ""
+    return f"schedule.warmup_steps={steps} is beyond the last step: the warm-up takes the whole run, {end} steps"
+
+
+def in_a_line(name: str, facts: dict[str, Any], length: int) -> str:
+    """A model for the log: size and cost, then how many layers have which structure and algorithm."""
+    kinds = Counter(f"{layer['structure']} by {layer['algorithm']}" for layer in facts["layers"])
+    return (
+        f"model {name}: {facts['parameters']:,} parameters, {facts['state_numbers']:,} state numbers per sequence and "
+        f"{facts['flops_per_token']:,} FLOPs per token at position {length}; layers: "
+        + ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+    )
 
 
 def score(monitor: str, results: dict[str, Any]) -> float | None:

@@ -229,11 +229,7 @@ def check_betas(betas: Any) -> None:
 
 
 def check_sizes(config: Node) -> None:
-    """Settings of different groups fit each other: heads divide the width they share, the warm-up ends in time."""
-    schedule = config["schedule"]
-    warmup, end = schedule.get("warmup_steps"), schedule.get("max_steps")
-    if warmup is not None and end is not None and warmup > end:
-        raise UsageError(f"schedule.warmup_steps={warmup} is beyond the last step, {end}: lower it or train longer")
+    """Settings of different groups fit each other: heads divide the width they share."""
     width = config["model"]["d_model"]
     named = {f"mixers.{name}.mixer": node["mixer"] for name, node in config["mixers"].items()}
     for path, mixer in ({"mixer": config["mixer"]} | named).items():

@@ -35,6 +35,7 @@ class Train:
     threads: AtLeastOne | None
     choices: dict[str, Any]
     mixers: dict[str, Any]
+    compile: bool = False
 
 
 @dataclass

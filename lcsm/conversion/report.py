@@ -26,14 +26,14 @@ SHOWN: dict[str, Callable[[Row], str]] = {
     "kernel": lambda row: short(row.kernel_error),
     "beyond": lambda row: short(row.beyond),
     "output": lambda row: short(row.output_error),
-    "bytes": lambda row: f"{size(row.state_before)} → {size(row.state_after)}",
-    "µs": lambda row: f"{row.microseconds_before:.0f} → {row.microseconds_after:.0f}",
+    "bytes": lambda row: f"{size(row.state_before)}→{size(row.state_after)}",
+    "µs": lambda row: f"{row.microseconds_before:.0f}→{row.microseconds_after:.0f}",
 }
 LEGEND = (
-    "Per layer. taps: exact first lags. order: real states beside them, of the most demanding channel; least: no "
-    "recurrence below it meets the tolerance there. kernel, output: relative errors (2-norm), the output's on held-out "
-    "text. beyond: what is remembered after the promised tokens. bytes of one sequence's memory and µs per token: "
-    "streamed exactly (stream=auto) → converted."
+    "Per layer. taps: exact first lags. order: real states beside them, of the most demanding channel. least: fewest "
+    "states of any recurrence that meets the tolerance, where taps behind the first one count as states. kernel, "
+    "output: relative errors (2-norm), the output's on held-out text. beyond: what is remembered after the promised "
+    "tokens. bytes of one sequence's memory and µs per token: streamed exactly (stream=auto) → converted."
 )
 # convolutions that the figure shows at most
 DRAWN = 8
@@ -46,7 +46,7 @@ def short(value: float) -> str:
 
 def size(count: int) -> str:
     """A number of bytes in few characters."""
-    return f"{count / 1024:.3g} Ki" if count < 1 << 20 else f"{count / (1 << 20):.3g} Mi"
+    return f"{count / 1024:.3g}K" if count < 1 << 20 else f"{count / (1 << 20):.3g}M"
 
 
 class Score(NamedTuple):

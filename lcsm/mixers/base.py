@@ -22,7 +22,7 @@ class Mixer(nn.Module):
         structure: what the memory looks like, for people: "diagonal LHN", "softmax".
         algorithm: name of the algorithm that `forward` runs.
         why: why that one, for people.
-        causal_with: the setting that hides later tokens, "reverse=none", of a mixer that sees them; None where it does not.
+        causal_with: of a mixer that sees later tokens, the setting that would hide them, "reverse=none"; else None.
     """
 
     structure: str

@@ -44,6 +44,11 @@ class Backbone(nn.Module):
             kept.append(layer_state)
         return self.norm(x), None if state is None else kept
 
+    def compile_layers(self) -> None:
+        """Let torch.compile make a program of each layer; algorithms stay out, and weights keep their names."""
+        for layer in self.layers:
+            layer.compile()
+
     def mixers(self) -> list[Mixer]:
         """The token mixers, first layer to last."""
         return [layer.mixer for layer in self.layers if isinstance(layer, Block)]

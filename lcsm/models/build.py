@@ -210,7 +210,6 @@ def check_model(config: dict[str, Any]) -> dict[str, Mixer]:
     Returns:
         The mixers by their names in `model.pattern`.
     """
-    builder = Builder(config)
+    builder, pattern = Builder(config), config["model"]["pattern"][: config["model"]["num_layers"]]
     with torch.device("meta"):
-        for layer in range(min(config["model"]["num_layers"], len(config["model"]["pattern"]))):
-            builder.block(layer)
+        return {name: builder.block(layer).mixer for layer, name in enumerate(pattern)}

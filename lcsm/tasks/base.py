@@ -80,6 +80,7 @@ class Task(LightningModule, ABC):
         monitor, mode: the validation metric that decides which checkpoint is best, and its direction.
         stop_at: value of the metric at which training may stop, None for never.
         documents: sequences that have a label together, 0 where positions have their own.
+        predicts_next: whether the targets are later tokens, which the model must not see.
         step_metrics: what the present step has to report; callbacks add to it and a recorder writes it.
     """
 
@@ -87,6 +88,7 @@ class Task(LightningModule, ABC):
     mode = "min"
     stop_at: float | None = None
     documents = 0
+    predicts_next = False
 
     def __init__(self, model: nn.Module, optimise: Optimise) -> None:
         super().__init__()

@@ -21,6 +21,7 @@ class LanguageModelling(Task):
 
     monitor = "val/loss"
     mode = "min"
+    predicts_next = True
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         nats, count = token_loss(self.logits(batch), batch["targets"])

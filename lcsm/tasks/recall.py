@@ -22,6 +22,7 @@ class Recall(Task):
     model: LanguageModel
     monitor = "val/accuracy"
     mode = "max"
+    predicts_next = True
     stop_at = 0.995
 
     def scored(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

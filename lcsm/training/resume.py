@@ -37,6 +37,7 @@ FREE_ROOTS = (
     "logger",
     "choices",
     "threads",
+    "compile",
 )
 FREE_KEYS = ("data.num_workers", "data.cache_dir", "data.pin_memory")
 # of the trainer only these make another run; `max_steps` may grow, and a schedule that depends on it shows up itself
@@ -51,6 +52,7 @@ BINDING_KEYS = (
 # these choose the order in which numbers are added: the same run, but rounded differently from here on
 ROUNDING_KEYS = (
     "threads",
+    "compile",
     "trainer.accelerator",
     "trainer.benchmark",
     "trainer.deterministic",

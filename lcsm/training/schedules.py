@@ -36,10 +36,13 @@ class Constant(WarmUp):
 
 
 class Cosine(WarmUp):
-    """Warm-up, then half a cosine down to `final_fraction` of the rate at `max_steps`, where it stays."""
+    """Warm-up, then half a cosine down to `final_fraction` of the rate at `max_steps`, where it stays.
+
+    A longer warm-up ends at `max_steps`.
+    """
 
     def __init__(self, warmup_steps: int, final_fraction: float, max_steps: int) -> None:
-        super().__init__(warmup_steps)
+        super().__init__(min(warmup_steps, max(max_steps, 1)))
         if not 0 <= final_fraction <= 1:
             raise UsageError(
                 f"schedule.final_fraction={final_fraction} must lie in [0, 1]; 0.1 ends at a tenth of the rate"
@@ -48,11 +51,6 @@ class Cosine(WarmUp):
             raise UsageError(
                 f"schedule.max_steps={max_steps} must be at least 1: a cosine needs its end; "
                 "set trainer.max_steps or use schedule=constant"
-            )
-        if warmup_steps > max_steps:
-            raise UsageError(
-                f"schedule.warmup_steps={warmup_steps} is beyond schedule.max_steps={max_steps}; "
-                "lower it or train longer"
             )
         self.final_fraction = final_fraction
         self.max_steps = max_steps

@@ -25,6 +25,28 @@ def test_every_job_of_every_experiment_can_be_built():
 @pytest.mark.parametrize(
     ("words", "named"),
     [
+        (["model=ldnn_bidirectional"], ["Recall", "set mixer.reverse=none"]),
+        (["model=ldnn_bidirectional", "task=lm"], ["LanguageModelling", "set mixer.reverse=none"]),
+        (["model=tnn", "task=lm_compressible", "mixer.reverse=own"], ["set mixer.reverse=none"]),
+        (["model=attention", "mixer.causal=false"], ["set mixer.causal=true", "task=classification"]),
+        (["experiment=hybrid", "mixers.attention.mixer.causal=false"], ["set mixers.attention.mixer.causal=true"]),
+        (["-m", "mixer.reverse=none,tied"], ["job 1 of 2", "set mixer.reverse=none"]),
+    ],
+)
+def test_a_model_that_sees_the_token_to_predict_is_refused(words: list[str], named: list[str]):
+    with pytest.raises(UsageError) as caught:
+        check_plan(make_plan(words))
+    message = str(caught.value)
+    assert all(name in message for name in named) and len(message.splitlines()) <= 3, message
+
+
+def test_labels_are_learnt_in_both_directions():
+    check_plan(make_plan(["model=ldnn_bidirectional", "task=classification", "data=listops"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
         (["model=lcsm", "mixer=attention"], ["Attention", "source=none"]),
         (["oscillation=none"], ["oscillation"]),
         (["normaliser=denominator", "oscillation=diag_outer"], ["denominator"]),

@@ -36,7 +36,11 @@ def before() -> dict[Path, Measured]:
     return {}
 
 
-@pytest.mark.parametrize("method", ["etsc", "modal", "hybrid", "auto"])
+# tests/conversion has every method on models; two of them are enough for the command
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param("etsc", marks=pytest.mark.slow), pytest.param("modal", marks=pytest.mark.slow), "hybrid", "auto"],
+)
 def test_a_converted_checkpoint_scores_and_writes_as_before(
     method: str, tnn_run: Path, before: dict[Path, Measured], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

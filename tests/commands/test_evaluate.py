@@ -63,3 +63,15 @@ def test_a_checkpoint_cannot_name_code_to_run(
     torch.save(content, tmp_path / "x.ckpt")
     status, _, message = said(capsys, "evaluate", f"ckpt={tmp_path / 'x.ckpt'}")
     assert status == 2 and "os.system" in message and not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_that_sees_the_token_to_predict_is_refused(
+    recall_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    content = torch.load(recall_run / "checkpoints/best.ckpt", weights_only=True)
+    config = json.loads(content["lcsm"]["config"])
+    config["mixer"]["reverse"] = "tied"
+    content["lcsm"]["config"] = json.dumps(config)
+    torch.save(content, tmp_path / "x.ckpt")
+    status, _, message = said(capsys, "evaluate", f"ckpt={tmp_path / 'x.ckpt'}")
+    assert status == 2 and "set mixer.reverse=none" in message

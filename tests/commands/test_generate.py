@@ -14,7 +14,10 @@ def test_a_text_is_continued_by_the_asked_number_of_tokens(text_run: Path, capsy
 
 
 def test_the_seed_decides_the_text(text_run: Path, capsys: pytest.CaptureFixture[str]):
-    texts = [said(capsys, "generate", f"ckpt={text_run}", "prompt=a", f"seed={seed}")[1] for seed in (1, 1, 2)]
+    texts = [
+        said(capsys, "generate", f"ckpt={text_run}", "prompt=a", "num_tokens=30", f"seed={seed}")[1]
+        for seed in (1, 1, 2)
+    ]
     assert texts[0] == texts[1] != texts[2]
 
 

@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lcsm.cli import main
 from lcsm.config.compose import make_plan
+from lcsm.models.build import build_model
+from lcsm.models.inspection import card
 from tests.commands.helpers import RECALL, TINY, records, run_directory, said, train
 
 STAGE = '''
@@ -172,3 +175,29 @@ def test_threads_are_set_and_recorded(tmp_path: Path, monkeypatch: pytest.Monkey
     assert train(tmp_path, "threads=1") == 0
     assert chosen == [1]
     assert yaml.safe_load((run_directory(tmp_path) / "config.yaml").read_text())["threads"] == 1
+
+
+def test_size_and_cost_of_the_model_are_logged_and_kept(recall_run: Path):
+    end, log = json.loads((recall_run / "end.json").read_text()), (recall_run / "train.log").read_text()
+    shown = card(build_model(yaml.safe_load((recall_run / "config.yaml").read_text()), 32), 16)
+    assert {name: end[name] for name in ("parameters", "state_numbers", "flops_per_token")} == {
+        name: shown[name] for name in ("parameters", "state_numbers", "flops_per_token")
+    }
+    assert f"model lcsm: {shown['parameters']:,} parameters, {shown['state_numbers']:,} state numbers" in log
+    assert "layers: 2 x diagonal" in log
+
+
+def test_a_quick_try_shortens_the_warm_up_and_says_so(tmp_path: Path):
+    assert train(tmp_path, "schedule.warmup_steps=50", "trainer.max_steps=3") == 0
+    assert "schedule.warmup_steps=50 is beyond the last step" in (run_directory(tmp_path) / "train.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_language_model_that_cannot_stream_trains_without_samples(tmp_path: Path):
+    (tmp_path / "text.txt").write_text("It is quiet above the clouds. " * 200, encoding="utf-8")
+    words = ["task=lm", "data=text", f"data.train_files={tmp_path / 'text.txt'}", "logger.tensorboard=true"]
+    words += [f"data.cache_dir={tmp_path / 'cache'}", f"paths.root={tmp_path / 'runs'}"]
+    words += ["model=dss_softmax", "model.num_layers=1", "data.val_lengths=[1]"]
+    assert main(["train", *TINY, *words]) == 0
+    log = (run_directory(tmp_path / "runs") / "train.log").read_text()
+    assert log.count("no samples of text: this model cannot stream") == 1

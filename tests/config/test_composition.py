@@ -1,23 +1,43 @@
 """What composes, and which of two values wins."""
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from lcsm.config.compose import make_plan, short
 from lcsm.config.locate import conf_directory, options
+from lcsm.config.schemas import MIXER_GROUPS
 from tests.compose import compose as quickly
 from tests.config.helpers import compose
 
 GROUPS = options(conf_directory())
 # models and experiments have their own tests; hydra's files are part of all of them
-TESTED = [group for group in GROUPS if group not in ("hydra", "experiment", "model", "data", "task")]
-# one option of every group at a time, which costs a fifth of one at a time
-ROWS = [
-    [f"{group}={option}" for group, option in zip(TESTED, row, strict=True) if option is not None]
-    for row in itertools.zip_longest(*(GROUPS[group] for group in TESTED))
+OTHERS = [group for group in GROUPS if group not in ("hydra", "experiment", "model", "data", "task", *MIXER_GROUPS)]
+
+
+def together(groups: Iterable[str], at: str) -> list[list[str]]:
+    """Words that choose the first option of every group, the second, and so on, for Hydra takes its time each time."""
+    rows = itertools.zip_longest(*(GROUPS[group] for group in groups))
+    return [
+        [
+            at.format(group=group, number=number) + f"={option}"
+            for group, option in zip(groups, row, strict=True)
+            if option
+        ]
+        for number, row in enumerate(rows)
+    ]
+
+
+# many named mixers in one model
+MIXERS = together(MIXER_GROUPS, "+{group}@mixers.m{number}.{group}")
+MIXERS = [
+    words if words[0].startswith("+mixer") else [f"+mixer@mixers.m{n}.mixer=eos", *words]
+    for n, words in enumerate(MIXERS)
 ]
+ROWS = [list(itertools.chain(*MIXERS[start : start + 10])) for start in range(0, len(MIXERS), 10)]
+ROWS += together(OTHERS, "{group}")
 ROWS += [[f"task={name}"] for name in GROUPS["task"]]
 # text data need their task
 ROWS += [["task=lm", f"data={name}"] for name in GROUPS["data"] if name not in ("mqar", "hf")]
@@ -27,7 +47,7 @@ ROWS += [["task=lm", "data=hf", "data.dataset=some/text"]]
 @pytest.mark.parametrize("words", ROWS)
 def test_every_option_composes_and_passes_the_check(words: list[str]):
     choices = compose(*words)["choices"]
-    chosen = [word.split("=") for word in words if "." not in word]
+    chosen = [word.lstrip("+").split("=") for word in words if not word.startswith("data.")]
     assert [choices[group] for group, _ in chosen] == [option for _, option in chosen]
 
 

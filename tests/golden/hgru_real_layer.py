@@ -24,8 +24,9 @@ def recurrence(config: dict[str, Any], input: Input, shrink: Shrink, phase: str,
     assert config["forget_activation"] == "sigmoid" and config["norm"] == "layernorm" and config["bias"]
     assert config["norm_before_gate"]
     width = config["d_model"]
+    base = None if phase == "none" else 1e4
     gate = Gate(
-        width, width, 1, 1, 0, 1, {}, "scalar", 1.0, None, True, config["lower_bound"], True, phase, None if phase == "none" else 1e4
+        width, width, 1, 1, 0, 1, {}, "scalar", 1.0, None, True, config["lower_bound"], True, phase, base
     )  # fmt: skip
     normaliser = LayerNorm(width, shrink.output_dim or 1, False, "weight_and_bias", config["norm_eps"])
     rest = {"gate": config["gate_activation"], "bias": True, "output": "linear", "d_model": width, **settings}

@@ -1,6 +1,7 @@
 """Language models, classifiers, sampling and what inspection says about them."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -147,3 +148,19 @@ def test_decay_spectrum_lies_in_the_unit_interval():
 
 def test_half_life_of_one_half_is_one_token():
     np.testing.assert_allclose(half_life(np.array([0.5, 0.25, 1.0])), [1.0, 0.5, np.inf])
+
+
+@pytest.mark.parametrize(
+    ("words", "streams"),
+    [
+        ((), True),
+        (("mixer.reverse=tied",), False),
+        (("model=dss_softmax", "mixer.num_heads=8"), False),
+        (("model=attention", "mixer.causal=false"), False),
+    ],
+)
+def test_a_model_knows_whether_it_can_write_text(words: tuple[str, ...], streams: bool):
+    language_model = model(*words)
+    assert language_model.streams == streams
+    with nullcontext() if streams else pytest.raises(UsageError):
+        language_model(tokens(), language_model.initial_state())

@@ -155,6 +155,8 @@ def test_writing_several_times_with_strength_zero_changes_nothing(substeps: int)
         (("oscillation=delta_rule", "oscillation.largest_strength=3"), "use 1 or 2"),
         (("oscillation=kda", "oscillation.lower_bound=1"), "below 0"),
         (("oscillation=kda", "oscillation.rate_range=[2,1]"), "smallest <= largest"),
+        (("oscillation=delta_rule", "oscillation.rank=7"), "set oscillation.rank=null"),
+        (("oscillation=delta_rule", "oscillation.lower_bound=-5"), "set oscillation.lower_bound=null"),
         (("model=gdn2", "normaliser=denominator"), "gain"),
         (("model=fwp", "mixer.state_dim=5"), "multiple of 2"),
         (("model=deltanet", "expand.num_groups=3"), "num_groups"),

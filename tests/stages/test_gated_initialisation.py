@@ -75,6 +75,15 @@ def test_the_decay_of_gla_starts_near_one_half_to_the_sixteenth():
     assert float(log_decay.detach().mean()) == pytest.approx(-math.log(2) / 16, rel=0.2)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"), [("rwkv7", {"log_decay.offset", "rate.offset"}), ("hawk", {"gate.bias", "rate"})]
+)
+def test_offsets_of_decays_learn_as_the_group_oscillation_and_matrices_do_not(name: str, expected: set[str]):
+    parameters = dict(mixer(name).oscillation.named_parameters())
+    marked = {key for key, value in parameters.items() if getattr(value, "_lr_group", None) == "oscillation"}
+    assert marked == expected and all(parameters[key]._no_decay for key in marked)
+
+
 def rolled(weight: Tensor, x: Tensor) -> Tensor:
     """The features of Fast Weight Programmers for two heads, with a sum of one."""
     value = (x @ weight.T).unflatten(-1, (2, -1))

@@ -89,9 +89,11 @@ def test_bound_may_be_a_number_or_follow_the_layer():
         ({"axes": "outer", "complement": True}, r"axes=outer is the product of two gates"),
         ({"axes": "outer", "lower_bound": 0.5}, r"set oscillation.complement=false oscillation.lower_bound=0.0"),
         ({"axes": "columns", "phase": "data"}, r"oscillation.phase=data turns rows: use axes=rows or scalar"),
+        ({"phase": "learned"}, r"set oscillation.phase_base=10000"),
+        ({"phase": "data", "phase_base": 100.0}, r"set oscillation.phase_base=null"),
     ],
 )
-def test_gate_refuses_what_its_axes_do_not_take(changes: dict[str, Any], text: str):
+def test_gate_refuses_settings_that_do_not_go_together(changes: dict[str, Any], text: str):
     with pytest.raises(UsageError, match=text):
         gate(option="diag", **changes)
 

@@ -33,6 +33,13 @@ def test_rms_norm_divides_by_the_root_mean_square_of_all_heads():
     torch.testing.assert_close(module(y), y / (y.square().mean((-2, -1), keepdim=True) + 1e-5).sqrt())
 
 
+def test_rms_norm_of_each_head_shares_its_weight():
+    module, y = build("normaliser", "rms_norm_heads"), outputs()
+    torch.nn.init.normal_(module.weight)
+    assert module.weight.shape == (3,)
+    torch.testing.assert_close(module(y), F.rms_norm(y, (3,), module.weight, 1e-5))
+
+
 def test_denominator_divides_by_the_column_that_it_appended():
     module, y = build("normaliser", "denominator"), outputs()
     columns = module.append(y)

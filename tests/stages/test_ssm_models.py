@@ -15,6 +15,9 @@ from lcsm.stages.oscillation.s4d import INITS
 from lcsm.structures import Context
 from tests.stages.ssm import CAUSAL, STREAMING, WORDS, mixer_of, stream
 
+# The recurrence alone.
+BARE = ("mixer.skip=none", "mixer.skip_init=ones", "mixer.activation=identity", "mixer.output=none")
+
 
 def close(ours: torch.Tensor, other: torch.Tensor) -> None:
     torch.testing.assert_close(ours, other, rtol=1e-9, atol=1e-10)
@@ -98,7 +101,7 @@ def test_dynamics_take_no_weight_decay_and_a_rate_of_their_own(name: str):
 
 
 def test_s4_is_the_dense_recurrence_of_its_matrix():
-    mixer, x = mixer_of(*WORDS["s4"], "mixer.skip=none", "mixer.skip_init=ones", "mixer.activation=identity", "mixer.output=none"), stream()
+    mixer, x = mixer_of(*WORDS["s4"], *BARE), stream()
     rates, low_rank = (value for value in mixer.oscillation.system())
     outputs = torch.zeros(2, 13, 8, dtype=torch.complex128)
     for channel in range(8):
@@ -141,8 +144,7 @@ def test_s4_starts_at_hippo_legs():
 
 @pytest.mark.parametrize("grows", [False, True])
 def test_dss_softmax_is_the_softmax_of_its_paper(grows: bool):
-    bare = ("mixer.skip=none", "mixer.skip_init=ones", "mixer.activation=identity", "mixer.output=none", "oscillation.length=13")
-    mixer = mixer_of(*WORDS["dss_softmax"], *bare, "oscillation.epsilon=1e-30")
+    mixer = mixer_of(*WORDS["dss_softmax"], *BARE, "oscillation.length=13", "oscillation.epsilon=1e-30")
     if grows:
         mixer.oscillation.real.data[::2] *= -200
     log_decay, phase, rates = (value[0, 0, ..., 0] for value in mixer.oscillation.rates())
@@ -167,8 +169,7 @@ def test_dss_softmax_stays_finite_where_modes_grow_fast():
 
 
 def test_growing_modes_are_read_over_the_span_of_their_softmax():
-    bare = ("mixer.skip=none", "mixer.skip_init=ones", "mixer.activation=identity", "mixer.output=none")
-    mixer, impulse = mixer_of(*WORDS["dss_softmax"], "oscillation.length=9", *bare), torch.zeros(1, 13, 8)
+    mixer, impulse = mixer_of(*WORDS["dss_softmax"], "oscillation.length=9", *BARE), torch.zeros(1, 13, 8)
     impulse[:, 0] = 1
     outputs, _ = mixer(impulse.double())
     assert outputs[:, 9:].abs().max() < 1e-12 and outputs[:, 8].abs().min() > 1e-6
@@ -187,8 +188,7 @@ def test_growing_modes_refuse_to_stream():
                                                       ("s5", ("mixer.reverse=own", "mixer.reverse_exclusive=false"), 0),
                                                       ("ldnn_bidirectional", (), 1)])  # fmt: skip
 def test_second_direction_starts_at_the_published_step(name: str, extra: tuple[str, ...], shift: int):
-    plain = ("mixer.skip=none", "mixer.skip_init=ones", "mixer.activation=identity", "mixer.output=none")
-    mixer = mixer_of(*WORDS[name], *extra, *plain)
+    mixer = mixer_of(*WORDS[name], *extra, *BARE)
     impulse = torch.zeros(1, 13, 8, dtype=torch.float64)
     impulse[:, 6] = 1
     both = mixer(impulse)[0]
@@ -199,8 +199,7 @@ def test_second_direction_starts_at_the_published_step(name: str, extra: tuple[s
 
 
 def test_bidirectional_ldnn_reads_one_kernel_both_ways():
-    plain = ("mixer.skip=none", "mixer.skip_init=ones", "mixer.activation=identity", "mixer.output=none")
-    mixer, x = mixer_of(*WORDS["ldnn_bidirectional"], *plain), stream()
+    mixer, x = mixer_of(*WORDS["ldnn_bidirectional"], *BARE), stream()
     both = mixer(x)[0]
     mixer.reverse = None
     later = mixer(x.flip(1))[0].flip(1)

@@ -1,7 +1,8 @@
 """No NaN and no infinity, forward and backward, where decays are strong and gates are saturated both ways.
 
-Decays are set to what no initialisation gives: 0 and down to -300 per step, side by side. Gates are saturated by what
-they read. Each in float32, and under autocast to bfloat16.
+Decays are set to what no initialisation gives: 0 and down to -300 per step, side by side; in delta rules, whose key has
+decayed as well, by the gate's own parameters. Gates are saturated by what they read. Each in float32, and under
+autocast to bfloat16.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.language_model import LanguageModel
+from lcsm.stages.oscillation.delta import ForgetGate
 from lcsm.structures import Diagonal
 from tests.stages.gated import MODELS, model_of, tokens
 
@@ -22,6 +24,18 @@ DELTA = ["deltanet", "gated_deltanet", "kda", "comba", "gdn2", "deltaproduct", "
 UNDECAYED = {"linear_attention", "linear_attention_norm", "cosformer", "lrpe", "rope_linear_attention", "based"}
 GATED = [name for name in MODELS + DELTA if name not in UNDECAYED]
 DECAYING = [name for name in GATED if name not in ("deltanet", "fwp")]
+# The others have decays that follow no token.
+SATURATED = [name for name in GATED if name not in ("retnet", "tnl", "rwkv5")]
+# What their gates set, where it is not a decay, and its ends; decays that are bounded otherwise than by 80 or more.
+SET = {"deltanet": "strength", "fwp": "strength", "rwkv4": "log_gain"}
+ENDS = {
+    **dict.fromkeys(("deltanet", "fwp"), (0.0, 1.0)),
+    **dict.fromkeys(("hawk", "griffin"), (-0.8, 0.0)),
+    "rwkv4": (-1e3, 1e3),
+    "rwkv6": (-1.0, 0.0),
+    "rwkv7": (-0.55, 0.0),
+    "mlstm": (-15.0, 0.0),
+}
 # a chunk and a bit
 STEPS = 70
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -51,48 +65,61 @@ def strengthen(structure: Any) -> Any:
     return replace(structure, **changed)
 
 
+def sharpen(gate: ForgetGate) -> None:
+    """Make a gate give log-decays between 0 and less than -300."""
+    with torch.no_grad():
+        gate.log_rate.zero_()
+        gate.project.weight *= 1000
+
+
 @contextmanager
-def hooked(model: LanguageModel, seen: list[float], loud: float | None) -> Iterator[None]:
-    """Make every oscillation read `loud` times its input, or return strong decays; the smallest log-decays are kept."""
+def hooked(name: str, model: LanguageModel, seen: list[float], loud: float | None) -> Iterator[None]:
+    """Make every oscillation read `loud` times its input, or give strong decays; the ends of what it gives are kept."""
 
     def before(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         return (arguments[0] * (1 if loud is None else loud), *arguments[1:])
 
     def after(module: nn.Module, arguments: Any, output: tuple[Any, Any]) -> tuple[Any, Any]:
-        structure = strengthen(output[0]) if loud is None else output[0]
+        replaced = loud is None and not isinstance(getattr(module, "forget", None), ForgetGate)
+        structure = strengthen(output[0]) if replaced else output[0]
         length = max(value.shape[1] for value in structure.tensors().values())
-        seen.append(float(structure.unfloored(0, length).detach().min()))
+        value = getattr(structure, SET[name]) if name in SET and loud else structure.unfloored(0, length)
+        seen.extend(float(end) for end in value.detach().aminmax())
         return structure, output[1]
 
-    stages = oscillations(model)
-    handles = [stage.register_forward_pre_hook(before) for stage in stages]
-    handles += [stage.register_forward_hook(after) for stage in stages]
+    handles = []
+    for stage in oscillations(model):
+        if loud is None and isinstance(getattr(stage, "forget", None), ForgetGate):
+            sharpen(stage.forget)
+        handles += [stage.register_forward_pre_hook(before), stage.register_forward_hook(after)]
     yield
     for handle in handles:
         handle.remove()
 
 
-def least_log_decay(name: str, precision: str, loud: float | None) -> float:
-    """Train one step and check that everything is finite; the smallest log-decay that occurred."""
+def ends(name: str, precision: str, loud: float | None) -> tuple[float, float]:
+    """Train one step and check that everything is finite; the smallest and largest value that the oscillations gave."""
     model, seen = model_of(name).float(), []
     low = torch.autocast("cpu", PRECISIONS[precision], enabled=precision != "float32")
-    with hooked(model, seen, loud), low:
+    with hooked(name, model, seen, loud), low:
         logits, _ = model(tokens(STEPS))
         loss = logits.float().square().mean()
     loss.backward()
     assert logits.isfinite().all()
     broken = [key for key, value in model.named_parameters() if value.grad is None or not value.grad.isfinite().all()]
     assert not broken
-    return min(seen)
+    return min(seen), max(seen)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", DECAYING)
 def test_decays_down_to_minus_300_stay_finite(name: str, precision: str):
-    assert least_log_decay(name, precision, None) <= -300
+    assert ends(name, precision, None)[0] <= -300
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", GATED)
+@pytest.mark.parametrize("name", SATURATED)
 def test_saturated_gates_stay_finite(name: str, precision: str):
-    least_log_decay(name, precision, 1e5)
+    smallest, largest = ends(name, precision, 1e5)
+    low, high = ENDS.get(name, (-80.0, 0.0))
+    assert smallest <= low + 1e-3 and largest >= high - 1e-3

@@ -40,3 +40,10 @@ def test_convolution_and_lockstep_train_alike(model: str, tmp_path: Path):
     }
     assert len(found["lockstep"]) == 50 and found["lockstep"][-1] < found["lockstep"][0]
     assert found["convolution"] == pytest.approx(found["lockstep"], rel=1e-4)
+
+
+@pytest.mark.compile
+def test_a_compiled_model_trains_as_an_eager_one(tmp_path: Path):
+    words = ("trainer.max_steps=2", "trainer.val_check_interval=2")
+    eager, compiled = (losses(tmp_path / mode, *words, f"compile={mode}") for mode in ("false", "true"))
+    assert compiled == pytest.approx(eager, rel=1e-5) and len(compiled) == 2

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 import socket
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,18 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from lcsm.errors import UsageError
 from lcsm.tasks.language_modelling import LanguageModelling
 from lcsm.tasks.recall import Recall
 from lcsm.training.callbacks import figures
+from lcsm.training.callbacks.samples import TextSamples
 from lcsm.training.callbacks.seeding import step_seed
 from lcsm.training.checkpoints import read_checkpoint
 from lcsm.training.errors import NonFiniteError
 from lcsm.training.lock import RunLock
-from tests.training.toy_run import toy_config, toy_fit
+from tests.training.toy_run import ToyRows, toy_config, toy_fit, toy_task
 
 NOTHING = {
     "checkpoint": None, "progress": False, "throughput": False, "learning_rates": False, "hyperparameters": False,
@@ -225,6 +228,18 @@ def test_figures_and_samples_reach_tensorboard(tmp_path: Path, stand_ins: None) 
         assert [event.step for event in log.Images(name)] == [4, 12]
     texts = log.Tensors("samples/val/text_summary")
     assert [event.step for event in texts] == [4, 8, 12] and b"aaaaa" in texts[0].tensor_proto.string_val[0]
+
+
+def test_a_model_that_cannot_stream_writes_no_samples(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    task = toy_task(toy_config())
+    task.model.streams = False
+    callback = TextSamples(**SAMPLES)
+    with caplog.at_level(logging.WARNING):
+        callback.on_fit_start(SimpleNamespace(is_global_zero=True), task)
+    trainer = SimpleNamespace(sanity_checking=False, is_global_zero=True)
+    callback.on_validation_batch_start(trainer, task, default_collate([ToyRows(1)[0]]), 0)
+    callback.on_validation_epoch_end(trainer, task)
+    assert len(caplog.messages) == 1 and "cannot stream" in caplog.messages[0] and callback.validations == 0
 
 
 def test_half_lives_of_endless_and_of_no_memory_are_drawn(tmp_path: Path, stand_ins: None) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,10 @@ def run(arguments: Sequence[str]) -> int:
     refuse_rest("convert", [word for word in rest if word not in overrides], OPTIONS)
     if options["max_order"] < 1:
         raise UsageError(f"max_order={options['max_order']} must be at least 1")
+    if not 0 < options["tolerance"] < 1:
+        raise UsageError(f"tolerance={options['tolerance']} must lie between 0 and 1, e.g. 1e-4")
+    if overrides and not options["measure"]:
+        raise UsageError(f"{overrides[0]} is of no use with measure=false: leave one of them out")
 
     from lcsm.commands.checkpoint import load, load_model
     from lcsm.conversion.model import convert_model
@@ -67,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     converted = convert_model(
         checkpoint.config, model, options["method"], options["tolerance"], options["lags"], options["max_order"]
     )
-    batches, scores = (measured if options["measure"] else unmeasured)(checkpoint, model, converted, overrides)
+    batches, scores = measured(checkpoint, model, converted, overrides) if options["measure"] else ([], [])
     write(checkpoint, model, converted, batches, scores, options["tolerance"], out)
     return 0
 
@@ -77,19 +81,16 @@ def target(out: str | None, source: Path) -> Path:
     path = source.with_name("recurrent.ckpt") if out is None else Path(out)
     if path.is_dir():
         raise UsageError(f"out={path} is a directory: give a file, e.g. {path / 'recurrent.ckpt'}")
+    if path.suffix != ".ckpt":
+        raise UsageError(f"out={out} must end in .ckpt; the report takes its name with .md, .csv and .png")
     if path.exists() and path.samefile(source):
         raise UsageError(f"out={path} is the checkpoint that is converted: choose another file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"out={path}: {path.parent} cannot be written; choose another folder")
-    return path
-
-
-def unmeasured(checkpoint: Any, model: Any, converted: Any, overrides: Sequence[str]) -> tuple[list[Any], list[Any]]:
-    """No text and no scores."""
-    if overrides:
-        raise UsageError(f"{overrides[0]} is of no use with measure=false: leave one of them out")
-    return [], []
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent):
+            return path
+    except OSError as error:
+        raise UsageError(f"out={path}: {path.parent}: {error.strerror}; choose another folder") from error
 
 
 def measured(checkpoint: Any, model: Any, converted: Any, overrides: Sequence[str]) -> tuple[list[Any], list[Any]]:
@@ -145,13 +146,13 @@ def write(
         metrics={score.metric: score.after for score in scores} or checkpoint.metrics,
     )
     state = {MODEL_PREFIX + name: value.cpu() for name, value in weights.items()}
-    write_checkpoint({HEADER: header, "state_dict": state}, out)
     rows = measure(model, converted, batches)
     text = report.markdown(converted, rows, scores, tolerance)
     files = {".md": text.encode(), ".csv": report.table(rows).encode(), ".png": report.figure(converted)}
+    write_checkpoint({HEADER: header, "state_dict": state}, out)
     for suffix, content in files.items():
         write_atomically(out.with_suffix(suffix), partial(put, content))
-    show(converted, rows, scores, out)
+    show(converted, rows, scores, tolerance, out)
 
 
 def put(content: bytes, file: Any) -> None:
@@ -159,7 +160,7 @@ def put(content: bytes, file: Any) -> None:
     file.write(content)
 
 
-def show(converted: Any, rows: list[Any], scores: list[Any], out: Path) -> None:
+def show(converted: Any, rows: list[Any], scores: list[Any], tolerance: float, out: Path) -> None:
     """The report on the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -168,12 +169,17 @@ def show(converted: Any, rows: list[Any], scores: list[Any], out: Path) -> None:
     from lcsm.conversion import report
 
     console = Console()
+    if not console.is_terminal:
+        # a file has no width, and every number is wanted
+        console.width = 120
     table = Table(*report.SHOWN, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for row in rows:
         table.add_row(*report.cells(row))
     console.print(table)
     console.print(report.LEGEND, style="dim", highlight=False)
     console.print(report.promise(converted, rows), highlight=False)
+    if missed := report.warning(rows, tolerance):
+        console.print(missed, style="bold", highlight=False)
     for score in scores:
         sys.stdout.write(f"{score.metric}: {score.before:.6g} before, {score.after:.6g} after\n")
     beside = ", ".join(out.with_suffix(suffix).name for suffix in (".md", ".csv", ".png"))

@@ -27,7 +27,8 @@ def convert_kernel(kernel: Float[Tensor, "C L"], method: str, tolerance: float, 
     Args:
         kernel: effective coefficients at the lags that are to be kept.
         method: etsc (all lags exactly, as many states as lags), modal (fewest modes), hybrid (exact first taps, modes
-            beyond), or auto: the least work among those that meet the tolerance.
+            beyond), or auto: the least work among those that meet the tolerance,
+            the exact etsc where none does.
         tolerance: largest relative 2-norm of the error of a channel's kernel.
         max_order: largest number of real states that modal and hybrid try.
     Raises:
@@ -41,7 +42,7 @@ def convert_kernel(kernel: Float[Tensor, "C L"], method: str, tolerance: float, 
         return Choice("etsc", exact(kernel, certificate(kernel, tolerance, max_order)))
     if method != "auto":
         fit = {"modal": modal, "hybrid": hybrid}[method](kernel, tolerance, max_order=max_order)
-        refuse_misses(fit, method, tolerance, max_order)
+        refuse_misses(fit, method, tolerance)
         return Choice(method, fit)
     found = [Choice("modal", modal(kernel, tolerance, max_order=max_order))]
     known = found[0].fit.certificate
@@ -59,8 +60,8 @@ def exact(kernel: Float[Tensor, "C L"], known: Certificate) -> Fit:
     return Fit(system, rounded_error(system, kernel), system.orders(), known)
 
 
-def refuse_misses(fit: Fit, method: str, tolerance: float, max_order: int) -> None:
-    """Say which order was tried and which is impossible, where a fit misses the tolerance."""
+def refuse_misses(fit: Fit, method: str, tolerance: float) -> None:
+    """Say how near a fit came and which orders are impossible, where it misses the tolerance."""
     missed = fit.errors > tolerance
     if not bool(missed.any()):
         return
@@ -68,6 +69,6 @@ def refuse_misses(fit: Fit, method: str, tolerance: float, max_order: int) -> No
     least = int(fit.certificate.least[worst])
     raise UsageError(
         f"method={method} misses tolerance={tolerance:g} in {int(missed.sum())} of {len(missed)} channels (worst "
-        f"{float(fit.errors[worst]):.2g} up to order {max_order}; no recurrence below {least} meets it "
+        f"{float(fit.errors[worst]):.2g} at best; no recurrence below {least} meets it "
         "there):\nuse method=etsc, a larger tolerance, or convert nothing and stream exactly with stream=tiles"
     )

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import nan
 from typing import Any, NamedTuple
 
 import torch
@@ -128,7 +129,7 @@ def recorded(model: nn.Module, names: list[str]) -> Iterator[dict[str, tuple[Any
 def output_errors(
     before: LanguageModel, converted: Converted, batches: Iterable[tuple[Tokens, Context | None]]
 ) -> dict[str, float]:
-    """Relative 2-norm of what the outputs of every long convolution miss on text, given the same inputs."""
+    """Relative 2-norm of what every long convolution misses on text, given the same inputs; NaN without text."""
     names = [site.name for site in converted.sites]
     missed, total = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     with torch.inference_mode(), recorded(before, names) as seen:
@@ -139,7 +140,7 @@ def output_errors(
                 found = converted.model.get_submodule(name)(x, None, context)[0]
                 missed[name] += float((found - outputs).double().square().sum())
                 total[name] += float(outputs.double().square().sum())
-    return {name: (missed[name] / max(total[name], 1e-300)) ** 0.5 for name in names}
+    return {name: (missed[name] / total[name]) ** 0.5 if total[name] else nan for name in names}
 
 
 def step_time(model: LanguageModel, site: Site) -> float:

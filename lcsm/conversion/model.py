@@ -28,8 +28,8 @@ UNUSED = 0.5
 MAX_ORDER = 256
 GROUPS = ("mixer", "source", "input", "expand", "oscillation", "shrink", "normaliser")
 RECURRENT = (
-    "has no long convolution to convert: its memory is a recurrence of constant size already, "
-    "and lcsm generate streams it as it is"
+    "has no long convolution: its mixers are recurrences of constant size already, or attention, "
+    "and lcsm generate streams them as they are"
 )
 
 

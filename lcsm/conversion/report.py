@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Sequence
 from io import BytesIO, StringIO
+from math import isnan
 from typing import NamedTuple
 
 import torch
@@ -40,7 +41,9 @@ DRAWN = 8
 
 
 def short(value: float) -> str:
-    """A small number in few characters."""
+    """A small number in few characters, a dash for what was not measured."""
+    if isnan(value):
+        return "-"
     return f"{value:.1e}".replace("e-0", "e-")
 
 
@@ -65,6 +68,9 @@ def cells(row: Row) -> list[str]:
 def promise(converted: Converted, rows: Sequence[Row]) -> str:
     """How far the conversion holds."""
     lags, worst = min(converted.lags), max(row.beyond for row in rows)
+    held = max(site.lags for site in converted.sites)
+    if lags < held:
+        return f"Holds up to {lags} tokens, although the convolution remembers {held}: lags={held} keeps them all."
     if worst < 1e-6:
         return f"Holds for texts of any length: nothing is remembered beyond {lags} tokens."
     return (
@@ -73,9 +79,19 @@ def promise(converted: Converted, rows: Sequence[Row]) -> str:
     )
 
 
+def warning(rows: Sequence[Row], tolerance: float) -> str | None:
+    """What to say where nothing met the tolerance."""
+    worst = max(row.kernel_error for row in rows)
+    if worst <= tolerance:
+        return None
+    return f"No method meets tolerance={tolerance:g}: the largest error of a kernel is {worst:.2g}."
+
+
 def markdown(converted: Converted, rows: Sequence[Row], scores: Sequence[Score], tolerance: float) -> str:
     """The whole report."""
     lines = [f"# {converted.config['name']}: long convolutions as recurrences", "", promise(converted, rows), ""]
+    if missed := warning(rows, tolerance):
+        lines += [missed, ""]
     lines += [f"| {' | '.join(SHOWN)} |", "|" + " --- |" * len(SHOWN)]
     lines += [f"| {' | '.join(cells(row))} |" for row in rows]
     lines += ["", f"Tolerance {tolerance:g}. {LEGEND}"]
@@ -122,6 +138,8 @@ def figure(converted: Converted) -> bytes:
 
 def draw_spectrum(axis: object, found: Certificate, norms: Tensor) -> None:
     """What error is out of reach of any recurrence, against its order, over the channels."""
+    if found.values.shape[1] == 0:
+        return
     bounds = lower_bound(found.values, max(1, found.rows))[:, :-1] / norms.clamp_min(1e-300)[:, None]
     levels = torch.quantile(bounds.clamp_min(1e-12), torch.tensor([0.0, 0.5, 1.0], dtype=bounds.dtype), dim=0)
     orders = torch.arange(bounds.shape[1])

@@ -84,6 +84,9 @@ def test_every_stream_writes_the_same_text(stream: str, tnn_run: Path, capsys: p
         (["data.val_flies=x"], ["data.val_flies", "val_files"]),
         (["measure=false", "data.val_files=x"], ["measure=false"]),
         (["out=."], ["out=.", "directory"]),
+        (["out=report.md"], ["out=report.md", ".ckpt"]),
+        (["out=/proc/1/x/y.ckpt"], ["out=/proc/1/x/y.ckpt", "another folder"]),
+        (["tolerance=1"], ["tolerance=1.0", "between 0 and 1"]),
         (["method=modal", "tolerance=1e-12"], ["misses tolerance=1e-12", "stream=tiles"]),
     ],
 )
@@ -92,6 +95,15 @@ def test_a_mistake_is_one_message(
 ):
     status, _, message = said(capsys, "convert", f"ckpt={tnn_run}", *words)
     assert status == 2 and all(name in message for name in named) and len(message.splitlines()) <= 3
+
+
+def test_few_lags_and_missed_tolerances_are_said(tnn_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = (f"ckpt={tnn_run}", "lags=1", "tolerance=1e-12", "measure=false", f"out={tmp_path / 'one.ckpt'}")
+    status, text, _ = said(capsys, "convert", *words)
+    text = " ".join(text.split())
+    assert status == 0 and "although the convolution remembers 64" in text and (tmp_path / "one.png").exists()
+    with (tmp_path / "one.csv").open() as file:
+        assert {row["output_error"] for row in csv.DictReader(file)} == {"nan"}
 
 
 def test_the_source_is_not_written_over(tnn_run: Path, capsys: pytest.CaptureFixture[str]):
@@ -103,7 +115,7 @@ def test_the_source_is_not_written_over(tnn_run: Path, capsys: pytest.CaptureFix
 
 def test_a_recurrent_model_needs_no_conversion(text_run: Path, capsys: pytest.CaptureFixture[str]):
     status, _, message = said(capsys, "convert", f"ckpt={text_run}")
-    assert status == 2 and "no long convolution to convert" in message
+    assert status == 2 and "no long convolution" in message
 
 
 def test_a_converted_checkpoint_holds_plain_data_and_no_kernel(

@@ -125,7 +125,8 @@ class Boxes(Convolver):
         now = tape.position - 1
         before = tape.inputs[(now - 1) % self.capacity]
         tape.inputs[now % self.capacity] = x
-        past = tape.sums[self.places(self.past_sums, self.past_delays, now)].unflatten(0, (-1, self.levels))
+        past = tape.sums[self.places(self.past_sums, self.past_delays, now)]
+        past = past.unflatten(0, (1 if self.kinds == 1 else 4, self.levels))
         newest = torch.cat(self.grown(x, before, past))
         everything = torch.arange(len(self.starts), device=x.device)
         tape.sums[self.places(everything, 0, now)] = newest

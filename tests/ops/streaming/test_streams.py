@@ -71,6 +71,13 @@ def test_boxes_equal_their_enlarged_pieces(mode: str, joined: bool, taps: int, f
     torch.testing.assert_close(found, direct(x, assembled(parts, mode)), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_boxes_that_enlarge_nothing_equal_their_taps(mode: str):
+    parts, x = pieces(3, 0, True, 2), torch.randn(B, 40, C, dtype=torch.float64)
+    found = streamed(Boxes(parts, mode), x, (3,))
+    torch.testing.assert_close(found, direct(x, assembled(parts, mode)), rtol=1e-11, atol=1e-11)
+
+
 def test_sums_of_boxes_do_not_drift_in_single_precision():
     parts = [Piece(piece.weights.float(), piece.factor, piece.offset) for piece in pieces(4, 0, True, 6)]
     x = 100 + torch.randn(1, 6000, C)

@@ -18,7 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from runs import Run, best_rate, models
+from zoo_runs import Run, best_rate, models
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]

@@ -18,9 +18,9 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from omegaconf import OmegaConf
+from zoo_runs import Run, found
 
 from lcsm.commands.show import describe, sizes
-from runs import Run, found
 
 COLUMNS = ("model", "median", "lowest", "highest", "seeds", "lr", "steps", "ms_per_step", "state", "parameters")
 

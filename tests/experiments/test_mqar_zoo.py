@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[2] / "experiments" / "mqar_zoo"
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     monkeypatch.syspath_prepend(FOLDER)
-    names = ("runs", "sweep", "table")
+    names = ("zoo_runs", "sweep", "table")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     return {name: importlib.import_module(name) for name in names}
@@ -33,7 +33,7 @@ def end(folder: Path, accuracy: float | None, status: str = "stopped") -> None:
 
 
 def test_best_rate_waits_for_all_runs_and_ignores_failed_ones(modules: dict[str, ModuleType], tmp_path: Path):
-    runs = modules["runs"]
+    runs = modules["zoo_runs"]
     for rate, accuracy, status in ((1e-3, 0.4, "stopped"), (3e-3, 0.7, "finished"), (1e-2, None, "failed")):
         assert runs.best_rate("gla", [1e-3, 3e-3, 1e-2], tmp_path) is None
         end(runs.Run("gla", rate, 1).folder(tmp_path), accuracy, status)
@@ -41,22 +41,22 @@ def test_best_rate_waits_for_all_runs_and_ignores_failed_ones(modules: dict[str,
 
 
 def test_an_interrupted_run_is_made_again(modules: dict[str, ModuleType], tmp_path: Path):
-    run = modules["runs"].Run("gla", 1e-3, 2)
+    run = modules["zoo_runs"].Run("gla", 1e-3, 2)
     end(run.folder(tmp_path), None, "interrupted")
-    assert run.end(tmp_path) is None and modules["runs"].found(tmp_path) == []
+    assert run.end(tmp_path) is None and modules["zoo_runs"].found(tmp_path) == []
 
 
 def test_every_run_is_a_command_that_trains(modules: dict[str, ModuleType], tmp_path: Path):
     sweep = modules["sweep"]
     options = sweep.arguments(["--models", "gla", "--seconds", "3700", "--root", str(tmp_path), "--", "channel=none"])
-    words = sweep.command(modules["runs"].Run("gla", 3e-3, 2), options)
+    words = sweep.command(modules["zoo_runs"].Run("gla", 3e-3, 2), options)
     config = make_plan(words[2:]).jobs[0].config
     assert config["seed"] == 2 and config["optim"]["lr"] == 3e-3 and config["channel"] is None
     assert config["trainer"]["max_time"] == "00:01:01:40" and config["model"]["name"] == "gla"
 
 
 def test_a_model_that_sees_the_future_is_no_language_model(modules: dict[str, ModuleType]):
-    for name in modules["runs"].models():
+    for name in modules["zoo_runs"].models():
         assert not name.endswith("bidirectional")
     assert compose("model=ldnn_bidirectional")["mixer"]["reverse"] != "none"
 
@@ -70,7 +70,7 @@ def test_unknown_models_are_refused(modules: dict[str, ModuleType], capsys: pyte
 def test_table_gives_median_range_state_and_a_plot(
     modules: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    runs, table = modules["runs"], modules["table"]
+    runs, table = modules["zoo_runs"], modules["table"]
     for rate, seed, accuracy in ((1e-3, 1, 0.9), (3e-3, 1, 0.95), (3e-3, 2, 0.5), (3e-3, 3, None)):
         end(runs.Run("gla", rate, seed).folder(tmp_path / "runs"), accuracy)
     monkeypatch.setattr(sys, "argv", ["table.py", str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
@@ -83,6 +83,6 @@ def test_table_gives_median_range_state_and_a_plot(
 
 def test_every_causal_model_is_asked(modules: dict[str, ModuleType]):
     reversed_ = {"ldnn_bidirectional"}
-    assert set(modules["runs"].models()) | reversed_ == {
+    assert set(modules["zoo_runs"].models()) | reversed_ == {
         path.stem for path in (FOLDER.parents[1] / "conf/model").glob("*.yaml")
     }

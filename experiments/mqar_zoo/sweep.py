@@ -3,8 +3,9 @@
 python experiments/mqar_zoo/sweep.py --processes 2
 python experiments/mqar_zoo/sweep.py --models gla mamba --seconds 10 --rates 1e-2 --seeds 1
 
-Three learning rates at seed 1, then further seeds at the best of them. Runs that have ended are left alone; one that
-was interrupted is made again. Words at the end, after --, are handed to every run: -- channel=none
+Three learning rates at seed 1, then further seeds at the best of them; a model that has solved the task at one rate
+is not run at those after it. Runs that have ended are left alone; one that was interrupted is made again. Words at
+the end, after --, are handed to every run: -- source=convolved
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=models(), help="named models; all causal ones without it")
     parser.add_argument("--seconds", type=int, default=60, help="time of a run")
-    parser.add_argument("--rates", nargs="+", type=float, default=[1e-3, 3e-3, 1e-2], help="learning rates")
+    parser.add_argument("--rates", nargs="+", type=float, default=[1e-2, 3e-3, 1e-3], help="learning rates")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds at the best rate")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time, each on one thread")
     parser.add_argument("--root", type=Path, default=Path("runs/mqar_zoo"), help="folder of the runs")
@@ -51,6 +52,8 @@ def command(run: Run, options: argparse.Namespace) -> list[str]:
         *(f"trainer.max_time={duration(options.seconds)}", "trainer.enable_progress_bar=false"),
         # more than the text of a run is not looked at
         *("logger=csv", "callbacks.figures=null", "callbacks.checkpoint.every=null"),
+        # the slowest models make no more than 200 steps in a minute
+        "trainer.val_check_interval=50",
         *options.words,
     ]
 
@@ -108,8 +111,13 @@ def main() -> int:
         The exit status: 1 where a run did not end.
     """
     options = arguments(sys.argv[1:])
-    first = [Run(model, rate, 1) for rate in options.rates for model in options.models]
-    train_all(first, options)
+    first: list[Run] = []
+    for index, rate in enumerate(options.rates):
+        earlier = options.rates[:index]
+        solved = {model for model in options.models for each in earlier if Run(model, each, 1).solved(options.root)}
+        runs = [Run(model, rate, 1) for model in options.models if model not in solved]
+        train_all(runs, options)
+        first += runs
     chosen = {model: best_rate(model, options.rates, options.root) for model in options.models}
     second = [
         Run(model, rate, seed)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lcsm.config.locate import conf_directory, options
+from lcsm.tasks.recall import Recall
 
 # It reads the sequence from both ends, so that it is no language model.
 NOT_CAUSAL = ("ldnn_bidirectional",)
@@ -39,6 +40,10 @@ class Run:
         """The best validation accuracy, None without a finite one."""
         return (self.end(root) or {}).get(SCORE)
 
+    def solved(self, root: Path) -> bool:
+        """Whether the run was as good as training asks for; no other rate can be told from it."""
+        return (self.accuracy(root) or 0.0) >= Recall.stop_at
+
 
 def models() -> list[str]:
     """The named models that may be asked to predict the next token."""
@@ -46,12 +51,20 @@ def models() -> list[str]:
 
 
 def best_rate(model: str, rates: list[float], root: Path) -> float | None:
-    """The rate with the best accuracy of seed 1; None while a run is missing or where none gave an accuracy."""
-    runs = [Run(model, rate, 1) for rate in rates]
-    if any(run.end(root) is None for run in runs):
-        return None
-    scored = [(accuracy, run.rate) for run in runs if (accuracy := run.accuracy(root)) is not None]
-    return max(scored)[1] if scored else None
+    """The rate with the best accuracy of seed 1, or the first that solves the task, after which no other is tried.
+
+    Returns:
+        The rate; None while a run is missing, and where none gave an accuracy.
+    """
+    scores: dict[float, float] = {}
+    for run in (Run(model, rate, 1) for rate in rates):
+        if run.end(root) is None:
+            return None
+        if (accuracy := run.accuracy(root)) is not None:
+            scores[run.rate] = accuracy
+        if run.solved(root):
+            break
+    return max(scores, key=lambda rate: scores[rate], default=None)
 
 
 def found(root: Path) -> list[Run]:

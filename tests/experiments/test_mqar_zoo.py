@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,24 @@ def test_best_rate_waits_for_all_runs_and_ignores_failed_ones(modules: dict[str,
         assert runs.best_rate("gla", [1e-3, 3e-3, 1e-2], tmp_path) is None
         end(runs.Run("gla", rate, 1).folder(tmp_path), accuracy, status)
     assert runs.best_rate("gla", [1e-3, 3e-3, 1e-2], tmp_path) == 3e-3
+
+
+def test_a_model_that_solves_the_task_is_tried_at_no_further_rate(
+    modules: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sweep, runs = modules["sweep"], modules["zoo_runs"]
+    scores = {("gla", 1e-2): 0.997, ("rwkv7", 1e-2): 0.3, ("rwkv7", 3e-3): 0.6}
+
+    def train(run: Any, options: Any) -> None:
+        if run.end(options.root) is None:
+            end(run.folder(options.root), scores.get((run.model, run.rate), 0.5))
+
+    monkeypatch.setattr(sweep, "train", train)
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "--models", "gla", "rwkv7", "--seeds", "2", "--root", str(tmp_path)])
+    assert sweep.main() == 0
+    made = {(run.model, run.rate, run.seed) for run in runs.found(tmp_path)}
+    assert {run for run in made if run[0] == "gla"} == {("gla", 1e-2, 1), ("gla", 1e-2, 2)}
+    assert {run[1:] for run in made if run[0] == "rwkv7"} == {(1e-2, 1), (3e-3, 1), (1e-3, 1), (3e-3, 2)}
 
 
 def test_an_interrupted_run_is_made_again(modules: dict[str, ModuleType], tmp_path: Path):

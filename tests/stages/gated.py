@@ -18,6 +18,7 @@ OWN = {
 PLAIN = """
     linear_attention linear_attention_norm cosformer lrpe rope_linear_attention retnet tnl gla gateloop based dur
     rwkv4 rwkv5 rwkv6 hgrn hgrn_complex hgrn2 lightnet metala mlstm mingru minlstm hawk griffin mamba mamba2 gsa lrn
+    gilr
 """
 MODELS = PLAIN.split()
 

@@ -173,3 +173,12 @@ def test_mingru_in_log_space_writes_positive_candidates():
     for t in range(L):
         memory = keep[:, t] * memory + (1 - keep[:, t]) * candidate[:, t]
         torch.testing.assert_close(outputs[:, t], memory)
+
+
+def test_gilr_averages_its_impulses_by_a_gate():
+    mixer, x = mixer_of("gilr")
+    gate, impulse = mixer.oscillation.projections[0](x).sigmoid(), mixer.input.projection(x).tanh()
+    memory, outputs = torch.zeros(B, D, dtype=torch.float64), mixer(x)[0]
+    for t in range(L):
+        memory = gate[:, t] * memory + (1 - gate[:, t]) * impulse[:, t]
+        torch.testing.assert_close(outputs[:, t], memory)

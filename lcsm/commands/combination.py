@@ -65,17 +65,20 @@ def check_learning(config: dict[str, Any]) -> None:
     Raises:
         UsageError: as in `check_combination`, or later tokens are seen where the next one is to be predicted.
     """
-    seeing = {name: mixer.causal_with for name, mixer in check_combination(config).items() if mixer.causal_with}
-    if not seeing:
+    settings = {"main": "mixer"} | {name: f"mixers.{name}.mixer" for name in config["mixers"]}
+    mixers = check_combination(config).items()
+    ways = [f"{settings[name]}.{mixer.causal_with}" for name, mixer in mixers if mixer.causal_with]
+    # its averages hold later tokens while training
+    ways += ["block.norm=layer"] if config["block"]["norm"] == "batch" else []
+    if not ways:
         return
 
     from lcsm.tasks.base import Task
 
     task: type[Any] = resolve("task", config["task"], Task, config["allow_targets"])
     if task.predicts_next:
-        settings = [f"mixer.{way}" if name == "main" else f"mixers.{name}.mixer.{way}" for name, way in seeing.items()]
         raise UsageError(
-            f"{task.__name__} predicts the next token, which this model sees: set {' and '.join(settings)},\n"
+            f"{task.__name__} predicts the next token, which this model sees: set {' and '.join(ways)},\n"
             "or learn labels: task=classification"
         )
 

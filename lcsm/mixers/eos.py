@@ -18,7 +18,7 @@ from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
 from lcsm.mixers.output import Output
 from lcsm.ops.cost import Cost, recurrent_flops
-from lcsm.ops.dispatch import choose, costs
+from lcsm.ops.dispatch import choose_algorithm, costs
 from lcsm.ops.problem import Problem, varies
 from lcsm.ops.reference import reference
 from lcsm.ops.stabilise import Scale, stabilise
@@ -27,7 +27,7 @@ from lcsm.shapes import Factor, Inputs, Outputs, Stream, Tensor
 from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source
 from lcsm.stages.long_convolution.base import check_partners
 from lcsm.stages.segments import resets_of, starts, with_resets
-from lcsm.stages.settings import choose as choose_setting
+from lcsm.stages.settings import choose
 from lcsm.structures import CANNOT_ADVANCE, Context, Structure, widen
 
 
@@ -111,7 +111,7 @@ class EosMixer(Mixer):
             raise UsageError("mixer.gate_first=true would gate before the denominator: set mixer.gate_first=false")
         # None where the second pass is absent or reads with the shrink of the first
         self.reverse, self.reverse_shrink = None, reverse_shrink
-        if choose_setting("mixer.reverse", reverse, {"none": False, "tied": True, "own": True}):
+        if choose("mixer.reverse", reverse, {"none": False, "tied": True, "own": True}):
             if self.problem.stabilised or shrink.follows or oscillation.remembers:
                 raise UsageError(f"mixer.reverse={reverse} cannot run with these stages: set mixer.reverse=none")
             self.reverse = replace(self.problem, exclusive=reverse_exclusive)
@@ -122,7 +122,7 @@ class EosMixer(Mixer):
         self.output = Output(width, source.widths["gate"], d_model, gate, gate_rank, bias, activation, output)
         if gate_first and self.output.passes:
             raise UsageError("mixer.gate_first=true has no gate or activation to place: set mixer.gate_first=false")
-        choice = choose(self.problem, algorithm)
+        choice = choose_algorithm(self.problem, algorithm)
         self.structure, self.algorithm, self.fits = self.problem.summary(), choice.name, choice.fits
         self.run, self.why = choice.function, choice.why
         # what one token of a stream runs; `conversion.streams` puts faster ones of long convolutions here
@@ -305,8 +305,8 @@ def skip_weight(skip: str, init: str, seen: int, width: int, num_heads: int) -> 
     """The weight of the skip: none, one per channel [W] or per head [H], or a matrix per head [H W/H W/H]."""
     share = width // num_heads
     shapes = {"none": (), "inputs": (width,), "source": (width,), "heads": (num_heads,)}
-    shape = choose_setting("mixer.skip", skip, {**shapes, "dense": (num_heads, share, share)})
-    start = choose_setting("mixer.skip_init", init, {"ones": torch.ones, "normal": torch.randn})
+    shape = choose("mixer.skip", skip, {**shapes, "dense": (num_heads, share, share)})
+    start = choose("mixer.skip_init", init, {"ones": torch.ones, "normal": torch.randn})
     if not shape:
         if init != "ones":
             raise UsageError(f"mixer.skip_init={init} starts a skip, but mixer.skip=none: set mixer.skip_init=ones")

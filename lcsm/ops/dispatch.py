@@ -115,7 +115,7 @@ def _low_rank(problem: Problem) -> tuple[tuple[str, ...], str]:
     return ("reference",), f"{slow}a complex low-rank oscillation that follows the tokens"
 
 
-def choose(problem: Problem, request: str = "auto") -> Choice:
+def choose_algorithm(problem: Problem, request: str = "auto") -> Choice:
     """The algorithm for a problem; asked once, when the mixer is built.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lcsm.errors import UsageError
-from lcsm.ops.dispatch import choose as choose_algorithm
+from lcsm.ops.dispatch import choose_algorithm
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
 from lcsm.shapes import Factor, Memory, Stream

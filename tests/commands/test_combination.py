@@ -29,6 +29,7 @@ def test_every_job_of_every_experiment_can_be_built():
         (["model=ldnn_bidirectional", "task=lm"], ["LanguageModelling", "set mixer.reverse=none"]),
         (["model=tnn", "task=lm_compressible", "mixer.reverse=own"], ["set mixer.reverse=none"]),
         (["model=attention", "mixer.causal=false"], ["set mixer.causal=true", "task=classification"]),
+        (["block=pre_batch_norm", "mixer.reverse=tied"], ["set mixer.reverse=none and block.norm=layer"]),
         (["experiment=hybrid", "mixers.attention.mixer.causal=false"], ["set mixers.attention.mixer.causal=true"]),
         (["-m", "mixer.reverse=none,tied"], ["job 1 of 2", "set mixer.reverse=none"]),
     ],
@@ -41,7 +42,7 @@ def test_a_model_that_sees_the_token_to_predict_is_refused(words: list[str], nam
 
 
 def test_labels_are_learnt_in_both_directions():
-    check_plan(make_plan(["model=ldnn_bidirectional", "task=classification", "data=listops"]))
+    check_plan(make_plan(["model=ldnn_bidirectional", "task=classification", "data=listops", "block=pre_batch_norm"]))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from lcsm.errors import UsageError
-from lcsm.ops.dispatch import ALGORITHMS, choose, fitting
+from lcsm.ops.dispatch import ALGORITHMS, choose_algorithm, fitting
 from lcsm.ops.problem import Problem
 
 
@@ -58,7 +58,7 @@ CHOSEN = {
 @pytest.mark.parametrize("name", CHOSEN)
 def test_table_chooses_by_all_declarations_together(name: str):
     changes, algorithm = CHOSEN[name]
-    assert choose(problem(**changes)).name == algorithm
+    assert choose_algorithm(problem(**changes)).name == algorithm
 
 
 def test_every_problem_can_run_the_reference():
@@ -68,7 +68,7 @@ def test_every_problem_can_run_the_reference():
 @pytest.mark.parametrize("request_", ["lockstep", "fastest"])
 def test_unfit_request_names_the_fit_ones(request_: str):
     with pytest.raises(UsageError, match="chunk, elementwise, scan, reference"):
-        choose(problem(), request_)
+        choose_algorithm(problem(), request_)
 
 
 def test_algorithms_are_named_after_their_functions():

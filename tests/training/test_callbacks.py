@@ -204,6 +204,12 @@ def test_every_callback_works_without_a_logger(tmp_path: Path, stand_ins: None) 
     assert out["status"] == "finished" and (tmp_path / "figures" / "mixing_layer0.png").stat().st_size > 0
 
 
+def test_validations_are_logged_where_no_bar_is_drawn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="lcsm")
+    toy_fit(tmp_path, toy_config(callbacks__progress=True, trainer__enable_progress_bar=False, trainer__max_steps=4))
+    assert "step 4/4  loss " in caplog.text
+
+
 SAMPLES = {"every": 1, "prompt_tokens": 3, "num_tokens": 5, "temperature": 0.0, "top_k": None, "top_p": None}
 
 

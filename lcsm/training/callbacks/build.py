@@ -59,8 +59,8 @@ def build_callbacks(
     """Build what `config["callbacks"]` asks for.
 
     A callback that the loggers, the data or the trainer cannot serve is left out: hyperparameters and samples without
-    TensorBoard, samples without text, the bar with `trainer.enable_progress_bar=false`. Seeding, a last
-    validation, recording and stopping on a signal belong to every run.
+    TensorBoard, samples without text. Seeding, a last validation, recording and stopping on a signal belong to every
+    run.
 
     Args:
         config: the whole configuration.
@@ -112,8 +112,8 @@ def reporters(config: dict[str, Any], monitor: str, figures: Path, text: bool) -
     if node["samples"] and text:
         callbacks.append(with_settings("samples", node, TextSamples))
     callbacks.append(Recorder())
-    if node["progress"] and config["trainer"].get("enable_progress_bar", True):
-        callbacks.append(ProgressBar(monitor))
+    if node["progress"]:
+        callbacks.append(ProgressBar(monitor, drawn=config["trainer"].get("enable_progress_bar", True)))
     return callbacks
 
 

@@ -25,17 +25,19 @@ class ProgressBar(Callback):
 
     Args:
         monitor: name of the validation metric that the bar shows.
+        drawn: whether there is a bar on a terminal; without it validations are logged there too.
         console: where to draw; None draws on standard error.
     """
 
-    def __init__(self, monitor: str, console: Console | None = None) -> None:
+    def __init__(self, monitor: str, drawn: bool = True, console: Console | None = None) -> None:
         self.monitor = monitor
+        self.drawn = drawn
         self.console = console or Console(stderr=True)
         self.bar: Progress | None = None
         self.shown: dict[str, Any] = {"loss": "", "metric": "", "speed": ""}
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        if not (trainer.is_global_zero and self.console.is_terminal):
+        if not (self.drawn and trainer.is_global_zero and self.console.is_terminal):
             return
         self.bar = Progress(
             TextColumn("training"),

@@ -27,6 +27,7 @@ BESIDE = {
     "data": {"errors", "data"},
     "config": {"errors", "components", "config"},
     "cli": {"errors", "config", "commands", "cli"},
+    "__main__": {"cli"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

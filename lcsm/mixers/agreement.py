@@ -1,0 +1,94 @@
+"""Which stages go together, and the problem that they pose to an algorithm."""
+
+from __future__ import annotations
+
+from lcsm.errors import UsageError
+from lcsm.ops.problem import Problem, varies
+from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink
+
+
+def declare(
+    expand: Expand,
+    oscillation: Oscillation,
+    shrink: Shrink,
+    normaliser: Normaliser,
+    num_heads: int,
+    state_dim: int,
+    value_dim: int,
+) -> Problem:
+    """The static problem that the stages declare; refuses stages that do not go together."""
+    if shrink.complex_memory is not None and shrink.complex_memory != (oscillation.phase is not None):
+        needed, way_out = ("complex", "shrink=memory") if shrink.complex_memory else ("real", "shrink=memory_complex")
+        raise UsageError(
+            f"this shrink reads a {needed} memory, but the oscillation's phase is {oscillation.phase!r}: "
+            f"use {way_out}, or an oscillation {'with' if shrink.complex_memory else 'without'} a phase"
+        )
+    if expand.complex_values and oscillation.phase is None:
+        raise UsageError(
+            "this expand is complex, but the oscillation turns nothing (it has no phase): use expand=data_driven or "
+            "learned,\nor an oscillation with a phase such as complex_decay"
+        )
+    if shrink.pairs is not None and shrink.pairs != oscillation.pairs:
+        raise UsageError(
+            f"shrink.pairs={shrink.pairs}, but the oscillation's modes stand for "
+            f"{'conjugate pairs' if oscillation.pairs else 'themselves'}: set shrink.pairs={oscillation.pairs}"
+        )
+    if oscillation.log_scale_start is not None and not normaliser.denominator:
+        raise UsageError(
+            "this oscillation weighs what is written without bound, and only a denominator takes that out again:\n"
+            "use normaliser=denominator, denominator_bounded or mlstm"
+        )
+    return Problem(
+        kind=oscillation.kind,
+        decay=oscillation.decay,
+        phase=oscillation.phase,
+        gain=oscillation.gain,
+        expand=expand.varies,
+        shrink=shrink.varies,
+        num_heads=num_heads,
+        state_dim=state_dim,
+        value_dim=value_dim,
+        reads=shrink.reads,
+        pairs=oscillation.pairs,
+        exclusive=shrink.exclusive,
+        substeps=oscillation.substeps,
+        stabilised=oscillation.log_scale_start is not None,
+        denominator=normaliser.denominator,
+        growing=oscillation.growing,
+    )
+
+
+def refuse_constant_writes(input: Input, expand: Expand) -> None:
+    """Refuse stages that write the same whatever the text is."""
+    if not (varies(input.varies, "L") or varies(expand.varies, "L")):
+        raise UsageError(
+            f"input={type(input).__name__} and expand={type(expand).__name__} are both constant, so nothing of the "
+            "text is written:\nuse input=linear, or expand=projection"
+        )
+
+
+def check_substeps(input: Input, expand: Expand, oscillation: Oscillation, shrink: Shrink, skip: str) -> None:
+    """Refuse stages that disagree on how many writes a token makes."""
+    count = oscillation.substeps
+    for group, stage in (("input", input), ("expand", expand)):
+        if varies(stage.varies, "L") and stage.substeps != count:
+            raise UsageError(
+                f"this oscillation writes {count} times per token, but {group}={type(stage).__name__} gives "
+                f"{stage.substeps}: use input=value and expand=key, or set oscillation.substeps={stage.substeps}"
+            )
+    if skip in ("inputs", "heads") and count > 1:
+        raise UsageError(f"mixer.skip={skip} needs one input per token, but there are {count}: set mixer.skip=none")
+    alone = type(shrink).present is Shrink.present and type(shrink).aim is Shrink.aim
+    if count > 1 and not alone:
+        raise UsageError(
+            f"shrink={type(shrink).__name__} uses the write of a token, but there are {count}: use shrink=query"
+        )
+
+
+def refuse_lengths(oscillation: Oscillation) -> None:
+    """Refuse the lengths of steps, `context.dt`, where the oscillation takes none."""
+    if not oscillation.irregular:
+        raise UsageError(
+            f"context.dt gives the length of each step, but oscillation={type(oscillation).__name__} as it was built "
+            "takes steps\nof one length only: use s5, s4d_lin or ldnn with oscillation.irregular=true, or ssm or mamba2"
+        )

@@ -51,6 +51,8 @@ def command(run: Run, options: argparse.Namespace) -> list[str]:
         *(f"optim.lr={run.rate:g}", f"seed={run.seed}", "threads=1", f"hydra.run.dir={run.folder(options.root)}"),
         *(f"trainer.max_time={duration(options.seconds)}", "trainer.enable_progress_bar=false"),
         # more than the text of a run is not looked at
+        # token mixers are compared, which channel mixers of their own would hide
+        "channel=none",
         *("logger=csv", "callbacks.figures=null", "callbacks.checkpoint.every=null"),
         # the slowest models make no more than 200 steps in a minute
         "trainer.val_check_interval=50",

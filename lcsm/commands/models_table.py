@@ -29,12 +29,13 @@ INTRODUCTION = """# Named models
 
 Written by `lcsm show --all --format markdown`; do not edit it, renew it with `make docs`.
 
-One row per `model=<name>`, with the options that it chooses. `lcsm show model=<name>` explains structure and algorithm
-and gives the cost of every algorithm that fits; [stages.md](stages.md) lists the options. `state` counts the real
-numbers that one sequence carries through one layer, `mixer` the parameters of the token mixer, `layer` those of the
-layer with channel mixer and norms. Settings: `{settings}`, else those of the presets; position {length}; the second
-layer, and of hybrids the second that is no attention. A model for classification is counted the same way, although it
-sees the next token and `task=lm` refuses to train it.
+One row per `model=<name>`, with the options that it chooses. `lcsm show model=<name>` explains structure and
+algorithm and gives the cost of every algorithm that fits; [stages.md](stages.md) has the equations of the EOS paper's
+options, and every file in `conf` begins with what it is. `state` counts the real numbers that one sequence carries
+through one layer, `mixer` the parameters of the token mixer, `layer` those of the layer with channel mixer and norms.
+Settings: `{settings}`, else those of the presets; position {length}; the second layer, and of hybrids the second that
+is no attention. A model for classification is counted the same way, although it sees the next token and `task=lm`
+refuses to train it.
 """
 
 

@@ -57,9 +57,15 @@ def multiply(number: int, factor: int) -> int:
     return number * factor
 
 
+def heads_of(width: int, total: int) -> int:
+    """Heads that share a width, each at least so wide, or one: e.g. `${heads_of:64,${model.d_model}}`."""
+    return next(heads for heads in range(max(1, total // width), 0, -1) if total % heads == 0)
+
+
 OmegaConf.register_new_resolver("short", short, replace=True)
 OmegaConf.register_new_resolver("divide", divide, replace=True)
 OmegaConf.register_new_resolver("multiply", multiply, replace=True)
+OmegaConf.register_new_resolver("heads_of", heads_of, replace=True)
 
 
 @dataclass(frozen=True)

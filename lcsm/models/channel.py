@@ -73,7 +73,7 @@ class Glu(Channel):
 
 
 class ShiftedMlp(StatefulChannel):
-    """A gated MLP whose parts see mixtures of the current and the previous token.
+    """An MLP, mostly gated, whose parts see mixtures of the current and the previous token.
 
         sigmoid(W_gate mix_gate) * (W_contract activation(W_expand mix_key)),   mix = share x_t + (1 - share) x_{t-1}
 
@@ -82,26 +82,34 @@ class ShiftedMlp(StatefulChannel):
         layer, num_layers: position in the model, which the shares start from.
         ratio: hidden width over d_model.
         activation: of the hidden channels.
-        mix: power and offset of the shares of `key` and `gate`, as in `token_shift.mixture`.
-    Source: channel mixing of RWKV-4 (2305.13048), 5 and 6 (2404.05892).
+        gate: whether there is a gate.
+        mix: how the shares of `key` and `gate` start, as in `token_shift.shares`; null: that part sees x_t.
+    Source: channel mixing of RWKV-4 (2305.13048), 5 and 6 (2404.05892); without gate of RWKV-7 (2503.14456).
     """
 
     def __init__(
-        self, d_model: int, layer: int, num_layers: int, ratio: float, activation: str, mix: dict[str, list[float]]
+        self,
+        d_model: int,
+        layer: int,
+        num_layers: int,
+        ratio: float,
+        activation: str,
+        gate: bool,
+        mix: dict[str, list[float] | None],
     ) -> None:
         super().__init__()
         hidden, self.d_model = round(ratio * d_model), d_model
-        self.shares = shares(d_model, layer, num_layers, mix, ("key", "gate"))
+        self.shares = shares(d_model, layer, num_layers, mix, ("key", "gate") if gate else ("key",))
         self.expand = nn.Linear(d_model, hidden, bias=False)
-        self.gate = nn.Linear(d_model, d_model, bias=False)
+        self.gate = nn.Linear(d_model, d_model, bias=False) if gate else None
         self.activation = choose("channel.activation", activation, ELEMENTWISE)
         self.contract = nn.Linear(hidden, d_model, bias=False)
 
     def forward(self, x: Stream, past: Last | None = None, context: Context | None = None) -> tuple[Stream, Last]:
         shifted, past = previous(x, past, context)
         mixed = {part: torch.lerp(shifted, x, share.to(x.dtype)) for part, share in self.shares.items()}
-        hidden = self.activation(self.expand(mixed.get("key", x)))
-        return torch.sigmoid(self.gate(mixed.get("gate", x))) * self.contract(hidden), past
+        value = self.contract(self.activation(self.expand(mixed.get("key", x))))
+        return value if self.gate is None else torch.sigmoid(self.gate(mixed.get("gate", x))) * value, past
 
     def past_numbers(self) -> int:
         return self.d_model

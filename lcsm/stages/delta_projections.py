@@ -184,7 +184,8 @@ class CorrectedQuery(Query):
 
     Args:
         correction: start of the share.
-    Source: the output correction of Comba (2506.02475), as in flash-linear-attention, where 1 and 0.02 are in use.
+    Source: the output correction of Comba (2506.02475); flash-linear-attention, where 1 and 0.02 are in use, takes the
+        share from the query before either has its length.
     """
 
     def __init__(

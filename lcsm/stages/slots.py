@@ -23,11 +23,12 @@ class SlotShrink(Shrink):
     """Which slots, the rows of the memory, a query reads: a softmax over the keys that were written into the slots.
 
         keys_t = keys_{t-1} diag(decay_t) + k_t gain_t^T        [K N], decay and gain are those of the oscillation
-        shrink_t = softmax(keys_t^T q_t / sqrt(K))
+        shrink_t = softmax(keys_t^T q_t)
 
     Args:
         key_dim: K, size of keys and queries of a head, > 0.
         activation: of keys and queries, one of `activation.ACTIVATIONS`.
+        scaled: multiply queries by K^-0.5.
     Returns:
         The weights of the slots, [B L H N 1].
     Raises:
@@ -38,9 +39,12 @@ class SlotShrink(Shrink):
     varies = "LHN"
     follows = True
 
-    def __init__(self, input_dim: int, num_heads: int, state_dim: int, key_dim: int, activation: str) -> None:
+    def __init__(
+        self, input_dim: int, num_heads: int, state_dim: int, key_dim: int, activation: str, scaled: bool
+    ) -> None:
         super().__init__()
         self.sizes = (num_heads, key_dim, 1)
+        self.scale = key_dim**-0.5 if scaled else 1.0
         self.activation = choose("shrink.activation", activation, ACTIVATIONS)
         self.project_key = nn.Linear(input_dim, num_heads * key_dim, bias=False)
         self.project_query = nn.Linear(input_dim, num_heads * key_dim, bias=False)
@@ -50,8 +54,12 @@ class SlotShrink(Shrink):
     def forward(  # type: ignore[override]
         self, x: Stream, structure: Structure, past: Memory | None = None, context: Context | None = None
     ) -> tuple[Factor, Any]:
-        if not isinstance(structure, Diagonal) or structure.phase is not None or structure.gain is None:
-            raise UsageError("shrink=slots shares the gates of a real oscillation with a gain: use oscillation=gsa")
+        gain = structure.gain if isinstance(structure, Diagonal) and structure.phase is None else None
+        if not isinstance(structure, Diagonal) or gain is None or gain.shape[3:] != (self.problem.value_dim, 1):
+            raise UsageError(
+                "shrink=gsa shares the gates of a real oscillation with a gain per row of the memory:\n"
+                "use oscillation=gsa"
+            )
         key, query = (
             widen(self.activation(projection(x).unflatten(-1, self.sizes)))
             for projection in (self.project_key, self.project_query)
@@ -62,9 +70,9 @@ class SlotShrink(Shrink):
             logits, memory = algorithm(
                 self.problem,
                 turned,
-                structure.gain[..., 0].expand(*x.shape[:2], -1, -1),
+                gain[..., 0].expand(*x.shape[:2], -1, -1),
                 key,
-                query * self.sizes[1] ** -0.5,
+                query * self.scale,
                 past,
                 keep=True,
                 resets=resets_of(context),

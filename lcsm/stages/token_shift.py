@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,28 +27,34 @@ def previous(x: Stream, past: Last | None, context: Context | None) -> tuple[Str
     return shifted if resets is None else shifted.masked_fill(resets[..., None], 0), x[:, -1]
 
 
-def mixture(width: int, layer: int, num_layers: int, power: float, offset: float) -> Float[Tensor, " D"]:
-    """The share of the current token per channel: (channel / width)^(power (1 - layer / num_layers)) + offset depth.
+def mixture(
+    width: int, layer: int, num_layers: int, power: float, offset: float, fall: float = 1.0
+) -> Float[Tensor, " D"]:
+    """The share of this token per channel: (channel / width)^(power (1 - layer / num_layers)^fall) + offset depth.
 
-    Source: RWKV-4 (2305.13048), its code.
+    Source: RWKV-4 (2305.13048), its code; fall 4 in the channel mixing of RWKV-7 (2503.14456).
     """
-    return (torch.arange(width) / width) ** (power * (1 - layer / num_layers)) + offset * depth(layer, num_layers)
+    exponent = power * (1 - layer / num_layers) ** fall
+    return (torch.arange(width) / width) ** exponent + offset * depth(layer, num_layers)
 
 
 def shares(
-    width: int, layer: int, num_layers: int, mix: dict[str, list[float]], known: tuple[str, ...]
+    width: int, layer: int, num_layers: int, mix: Mapping[str, list[float] | None], known: tuple[str, ...]
 ) -> nn.ParameterDict:
-    """A learned share of the current token per channel for every reader of `mix`, from its power and offset.
+    """A learned share of the current token per channel for every reader of `mix`, started by `mixture`.
 
+    Args:
+        mix: per reader a power, an offset and perhaps a fall; null for one that sees the current token alone.
     Raises:
-        UsageError: a reader is unknown, or has not two numbers.
+        UsageError: a reader is unknown, or has neither two nor three numbers.
     """
-    for reader, numbers in mix.items():
-        if reader not in known or len(numbers) != 2:
+    wanted = {reader: numbers for reader, numbers in mix.items() if numbers is not None}
+    for reader, numbers in wanted.items():
+        if reader not in known or len(numbers) not in (2, 3):
             raise UsageError(
                 f"mix.{reader}={numbers} must be a power and an offset of one of {', '.join(known)}, e.g. [1.0, 0.0]"
             )
-    start = {reader: mixture(width, layer, num_layers, *numbers) for reader, numbers in mix.items()}
+    start = {reader: mixture(width, layer, num_layers, *numbers) for reader, numbers in wanted.items()}
     return nn.ParameterDict({reader: mark(nn.Parameter(value)) for reader, value in start.items()})
 
 
@@ -59,7 +66,7 @@ class TokenShift(Source):
     Source: RWKV-4 (2305.13048), RWKV-5 (2404.05892).
     """
 
-    def __init__(self, d_model: int, layer: int, num_layers: int, mix: dict[str, list[float]]) -> None:
+    def __init__(self, d_model: int, layer: int, num_layers: int, mix: dict[str, list[float] | None]) -> None:
         super().__init__()
         self.widths = dict.fromkeys(READERS, d_model)
         self.d_model = d_model
@@ -91,7 +98,7 @@ class DynamicTokenShift(TokenShift):
     def __init__(
         self, d_model: int, layer: int, num_layers: int, mix: dict[str, list[float]], first: list[float], rank: int
     ) -> None:
-        super().__init__(d_model, layer, num_layers, mix)
+        super().__init__(d_model, layer, num_layers, {**mix})
         self.first = mark(nn.Parameter(mixture(d_model, layer, num_layers, *first)))
         self.reduce = nn.Parameter(torch.zeros(len(mix), rank, d_model))
         self.extend = nn.Parameter(torch.empty(len(mix), d_model, rank).uniform_(-0.01, 0.01))

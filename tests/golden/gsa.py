@@ -21,9 +21,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     config, leaves = case.config, leaves_of(case)
     num_heads, slots, keys = config["H"], config["slots"], config["k"]
     width = num_heads * keys
-    # the shrink divides by sqrt(k) itself
-    query = config["scale"] * keys**0.5 * leaves["q"]
-    seen = torch.cat([leaves["k"].flatten(2), query.flatten(2)], -1)
+    seen = torch.cat([leaves["k"].flatten(2), (config["scale"] * leaves["q"]).flatten(2)], -1)
 
     def make(**settings: str) -> EosMixer:
         structure = Diagonal(log_decay=leaves["g"][..., None], gain=leaves["s"][..., None])
@@ -32,7 +30,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
             leaves["v"],
             HandCrafted(num_heads, slots, "ones", "identity"),
             GivenOscillation(structure, "LHN", gain="LHN"),
-            SlotShrink(2 * width, num_heads, slots, keys, "identity"),
+            SlotShrink(2 * width, num_heads, slots, keys, "identity", scaled=False),
             source=GivenSource(num_heads * config["d"], shrink=seen),
             **settings,
         )

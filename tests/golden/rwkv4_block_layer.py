@@ -61,7 +61,7 @@ def block_of(config: dict[str, Any], algorithm: str) -> Block:
         algorithm=algorithm,
     )
     ratio, mix = config["d_ffn"] / width, {part: [1.0, 0.0] for part in ("key", "gate")}
-    channel = ShiftedMlp(width, 0, 1, ratio, config["ffn_activation"], mix)
+    channel = ShiftedMlp(width, 0, 1, ratio, config["ffn_activation"], gate=True, mix=mix)
     return Block(mixer, channel, width, "layer", config["norm_eps"], config["dropout"], "pre", False).double()
 
 

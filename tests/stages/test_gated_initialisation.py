@@ -63,9 +63,21 @@ def test_delta_rules_with_a_decay_per_row_start_with_rates_from_1_to_16():
     for name in ("kda", "gdn2"):
         rates, _ = rates_and_biases(name)
         assert rates.min() >= 1 and 10 < rates.max() <= 16
-    assert torch.equal(rates_and_biases("kda")[1], torch.zeros(32))
-    steps = F.softplus(rates_and_biases("gated_deltanet")[1])
-    assert steps.min() >= 9.9e-4 and steps.max() <= 0.1001
+    for name in ("kda", "gdn2", "gated_deltanet"):
+        steps = F.softplus(rates_and_biases(name)[1])
+        assert steps.min() >= 9.9e-4 and steps.max() <= 0.1001
+
+
+def test_bounded_decays_of_kimi_delta_attention_start_near_one():
+    gate = mixer("kda", 0, "oscillation=kda_bounded").oscillation.forget
+    assert torch.equal(gate.log_rate, torch.zeros_like(gate.log_rate)) and gate.bias.max() < -2
+
+
+def test_channel_mixing_of_rwkv7_has_no_gate_and_shares_that_fall_with_the_fourth_power_of_depth():
+    channel = built("rwkv7").backbone.layers[1].channel
+    assert channel.gate is None
+    expected = (torch.arange(WIDTH) / WIDTH) ** (2 / 3) ** 4
+    torch.testing.assert_close(channel.shares["key"], expected)
 
 
 def test_the_decay_of_gla_starts_near_one_half_to_the_sixteenth():

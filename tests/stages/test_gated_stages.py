@@ -103,7 +103,7 @@ def test_token_shift_refuses_unknown_readers():
 
 @pytest.mark.parametrize("cut", [1, 4])
 def test_channel_mixing_carries_the_last_token(cut: int):
-    channel = ShiftedMlp(6, 1, 3, 2.0, "relu_squared", {"key": [1.0, 0.0], "gate": [0.5, 0.1]}).double()
+    channel = ShiftedMlp(6, 1, 3, 2.0, "relu_squared", True, {"key": [1.0, 0.0], "gate": [0.5, 0.1]}).double()
     x, ids = example(dtype=torch.float64), [0, 0, 1, 1, 1, 0, 0]
     first, past = channel(x[:, :cut], None, documents(ids, 0, cut))
     second, _ = channel(x[:, cut:], past, documents(ids, cut))
@@ -129,23 +129,25 @@ def test_bonus_of_rwkv_falls_over_the_rows_and_grows_with_depth():
     torch.testing.assert_close(build("shrink", "rwkv4").bonus, expected)
 
 
-def test_slots_are_read_by_the_softmax_of_keys_that_were_written_into_them():
-    stage, x = build("shrink", "gsa", key_dim=3).double(), example(dtype=torch.float64)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_slots_are_read_by_the_softmax_of_keys_that_were_written_into_them(scaled: bool):
+    stage, x = build("shrink", "gsa", key_dim=3, scaled=scaled).double(), example(dtype=torch.float64)
     decay, gain = (torch.rand(BATCH, LENGTH, 2, 4, 1, dtype=torch.float64) for _ in range(2))
     value, past = stage(x, Diagonal(log_decay=decay.log(), gain=gain))
     keys = torch.zeros(BATCH, 2, 3, 4, dtype=torch.float64)
     for t in range(LENGTH):
         key, query = (F.silu(layer(x[:, t])).view(BATCH, 2, 3) for layer in (stage.project_key, stage.project_query))
         keys = keys * decay[:, t].mT + key[..., None] * gain[:, t].mT
-        expected = (torch.einsum("bhkn,bhk->bhn", keys, query) / math.sqrt(3)).softmax(-1)
+        expected = (torch.einsum("bhkn,bhk->bhn", keys, query) / (math.sqrt(3) if scaled else 1)).softmax(-1)
         torch.testing.assert_close(value[:, t, ..., 0], expected)
     torch.testing.assert_close(past, keys)
 
 
-def test_slots_refuse_an_oscillation_without_gain():
+@pytest.mark.parametrize("gain", [None, torch.ones(1, 1, 2, 1, 1)])
+def test_slots_refuse_an_oscillation_without_a_gain_per_row(gain: torch.Tensor | None):
     stage = build("shrink", "gsa", key_dim=3)
     with pytest.raises(UsageError, match="use oscillation=gsa"):
-        stage(example(), Diagonal(log_decay=torch.zeros(1, 1, 1, 1, 1)))
+        stage(example(), Diagonal(log_decay=torch.zeros(1, 1, 1, 1, 1), gain=gain))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,16 @@
 """Marks on parameters: which take no weight decay and which learn at a rate of their own."""
 
+from typing import TypeVar
+
+import torch
 from torch import nn
+
+Formed = TypeVar("Formed")
+
+
+def formed_before(past: Formed | None) -> Formed | None:
+    """What an earlier call of a stream formed from parameters; None where gradients are to reach them."""
+    return None if torch.is_grad_enabled() else past
 
 
 def mark(parameter: nn.Parameter, *, no_decay: bool = True, group: str | None = None) -> nn.Parameter:

@@ -85,6 +85,17 @@ def check_substeps(input: Input, expand: Expand, oscillation: Oscillation, shrin
         )
 
 
+def refuse_followers(oscillation: Oscillation, shrink: Shrink, reverse: str) -> None:
+    """Refuse a second direction of stages whose values depend on the tokens before."""
+    follows = oscillation.log_scale_start is not None or oscillation.remembers
+    if follows or shrink.follows:
+        stage = f"oscillation={type(oscillation).__name__}" if follows else f"shrink={type(shrink).__name__}"
+        raise UsageError(
+            f"mixer.reverse={reverse} runs the memory from the end, but {stage} depends on the tokens before:\n"
+            "set mixer.reverse=none"
+        )
+
+
 def refuse_lengths(oscillation: Oscillation) -> None:
     """Refuse the lengths of steps, `context.dt`, where the oscillation takes none."""
     if not oscillation.irregular:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.export import register_dataclass
 
 from lcsm.errors import UsageError
-from lcsm.mixers.agreement import check_substeps, declare, refuse_constant_writes, refuse_lengths
+from lcsm.mixers.agreement import check_substeps, declare, refuse_constant_writes, refuse_followers, refuse_lengths
 from lcsm.mixers.base import Mixer
 from lcsm.mixers.output import Output
 from lcsm.ops.cost import Cost, recurrent_flops
@@ -112,8 +112,7 @@ class EosMixer(Mixer):
         # None where the second pass is absent or reads with the shrink of the first
         self.reverse, self.reverse_shrink = None, reverse_shrink
         if choose("mixer.reverse", reverse, {"none": False, "tied": True, "own": True}):
-            if self.problem.stabilised or shrink.follows or oscillation.remembers:
-                raise UsageError(f"mixer.reverse={reverse} cannot run with these stages: set mixer.reverse=none")
+            refuse_followers(oscillation, shrink, reverse)
             self.reverse = replace(self.problem, exclusive=reverse_exclusive)
             self.causal_with = "reverse=none"
         width = num_heads * (shrink.output_dim or value_dim)
@@ -148,6 +147,7 @@ class EosMixer(Mixer):
         expand = widen(run("expand", source["expand"]))  # [B L H N P]
         structure = run("oscillation", source["oscillation"], expand)
         shrink = widen(run("shrink", source["shrink"], *([structure] if self.shrink.follows else [])))  # [B L H N P]
+        opposite = None if self.reverse is None else self.look_back(source["shrink"], shrink, state, context)
         with torch.autocast(x.device.type, enabled=False):
             scale = None
             if self.oscillation.log_scale_start is not None:
@@ -161,8 +161,8 @@ class EosMixer(Mixer):
                 algorithm, self.problem, structure, written, direction, shrink, memory, state is not None, resets
             )
             outputs = self.shrink.read(outputs)
-            if self.reverse is not None:
-                outputs = outputs + self.backwards(structure, written, direction, source["shrink"], state, context)
+            if opposite is not None:
+                outputs = outputs + self.backwards(structure, written, direction, opposite, context)
             present = self.shrink.present(written, direction, shrink)
             last = self.shrink.present_last
             outputs, log_scale = add_present(outputs, None if last else present, scale, self.problem.exclusive)
@@ -183,21 +183,20 @@ class EosMixer(Mixer):
         """The normaliser on merged heads, [B L W]."""
         return self.normaliser(outputs.unflatten(-1, (self.problem.num_heads, -1)), None).flatten(2)
 
-    def backwards(
-        self,
-        structure: Structure,
-        written: Inputs,
-        direction: Factor,
-        source: Stream,
-        state: State | None,
-        context: Context | None,
-    ) -> Tensor:
-        """What the second direction reads: the same memory run from the end, [B L H P]."""
+    def look_back(self, source: Stream, shrink: Factor, state: State | None, context: Context | None) -> Factor:
+        """What the second direction reads by, [B L H N P]."""
         if state is not None:
             raise UsageError("a bidirectional mixer sees the future and cannot stream: set mixer.reverse=none")
+        if self.reverse_shrink is None:
+            return widen(self.shrink.opposite(shrink, source.shape[1]))
+        return widen(self.reverse_shrink(source, None, context)[0])
+
+    def backwards(
+        self, structure: Structure, written: Inputs, direction: Factor, shrink: Factor, context: Context | None
+    ) -> Tensor:
+        """What the second direction reads: the same memory run from the end, [B L H P]."""
         reader = self.shrink if self.reverse_shrink is None else self.reverse_shrink
-        value = reader.opposite(source, context) if reader is self.shrink else reader(source, None, context)[0]
-        shrink = reader.aim(widen(value), direction)
+        shrink = reader.aim(shrink, direction)
         resets = None if context is None or context.segments is None else starts(context.segments.flip(1))
         outputs, _ = uncompiled(
             self.run,

@@ -138,9 +138,14 @@ class Shrink(Stage):
         """The direction of the read."""
         raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
 
-    def opposite(self, x: Stream, context: Context | None = None) -> Factor:
-        """What a tied second direction reads by; the value of the first one unless the model has other weights."""
-        return self(x, None, context)[0]
+    def opposite(self, shrink: Factor, length: int) -> Factor:
+        """What a tied second direction reads by; the value of the first one unless the model has other weights.
+
+        Args:
+            shrink: the value of the first direction.
+            length: tokens.
+        """
+        return shrink
 
     def aim(self, shrink: Factor, direction: Factor) -> Factor:
         """The direction of the read from the value of this stage and the direction of the current write."""

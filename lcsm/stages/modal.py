@@ -19,7 +19,7 @@ from lcsm.errors import UsageError
 from lcsm.ops.convolution import convolution
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
-from lcsm.parameters import mark
+from lcsm.parameters import formed_before, mark
 from lcsm.shapes import Complex, Factor, Float, Stream, Tensor
 from lcsm.stages.base import Oscillation, Shrink
 from lcsm.stages.segments import resets_of
@@ -67,7 +67,8 @@ class ModalOscillation(Oscillation):
     def forward(
         self, x: Stream, expand: Factor, past: Eigenvalues | None = None, context: Context | None = None
     ) -> tuple[Eigenvalues, Eigenvalues]:
-        found = self.structure() if past is None else past
+        before = formed_before(past)
+        found = self.structure() if before is None else before
         return found, found
 
 
@@ -94,7 +95,8 @@ class ModalShrink(Shrink):
         return weights[None, None]
 
     def forward(self, x: Stream, past: Factor | None = None, context: Context | None = None) -> tuple[Factor, Factor]:
-        found = self.value() if past is None else past
+        before = formed_before(past)
+        found = self.value() if before is None else before
         return found, found
 
 
@@ -136,8 +138,8 @@ class ModalKernel(Shrink):
     ) -> tuple[Float[Tensor, "B L H P"], tuple[Any, ...]]:
         """Convolve values; `past` is what the last call returned, None at the start of a sequence."""
         memory, structure, read = past if past is not None else (None, None, None)
-        structure = self.oscillation.structure() if structure is None else structure
-        read = self.weights.value() if read is None else read
+        structure, _ = self.oscillation(values, self.newest, structure)
+        read, _ = self.weights(values, read)
         algorithm = reference if values.shape[1] == 1 and past is not None else convolution
         outputs, memory = algorithm(
             self.problem, structure, values, self.newest, read, memory, True, resets_of(context)

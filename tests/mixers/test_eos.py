@@ -177,6 +177,15 @@ def test_autocast_keeps_the_memory_in_float32_and_the_outputs_near(words: tuple[
     assert error < 0.1
 
 
+@pytest.mark.parametrize("reverse", ["tied", "own"])
+def test_autocast_leaves_a_second_direction_near(reverse: str):
+    layer, x = build("oscillation=diag", f"mixer.reverse={reverse}"), stream()
+    expected = layer(x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = layer.float()(x.float())[0]
+    assert (outputs.double() - expected).square().mean().sqrt() < 0.1 * expected.square().mean().sqrt()
+
+
 def test_tied_second_direction_completes_the_sum_over_all_tokens():
     words = ("oscillation=ones", "source=plain", "normaliser=identity", "mixer.reverse=tied")
     layer, x = build(*words), stream()
@@ -211,3 +220,20 @@ def test_bidirectional_packed_documents_give_what_they_give_alone():
     segments = torch.tensor([0] * 4 + [1] * 9).expand(B, L)
     alone = torch.cat([layer(x[:, :4])[0], layer(x[:, 4:])[0]], 1)
     close(layer(x, None, Context(segments=segments))[0], alone)
+
+
+@pytest.mark.parametrize(
+    "words", [("oscillation=dense",), ("model=sgconv",), ("model=tnn",), ("model=hyena",), ("model=h3",)]
+)
+def test_what_a_stream_keeps_of_its_parameters_gives_way_to_gradients(words: tuple[str, ...]):
+    layer, x = build(*words), stream()
+    with torch.no_grad():
+        _, state = layer(x[:, :3], layer.initial_state())
+    parameters = list(layer.parameters())
+    layer(x[:, 3:], state)[0].square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in parameters)
+
+
+def test_gates_that_know_the_first_token_have_no_second_direction():
+    with pytest.raises(UsageError, match=r"RgLru depends on the tokens before:\nset mixer\.reverse=none"):
+        build("model=hawk", "mixer.num_heads=8", "mixer.state_dim=1", "mixer.reverse=tied")

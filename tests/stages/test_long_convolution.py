@@ -69,7 +69,8 @@ def convolved(mixer: EosMixer, values: torch.Tensor) -> torch.Tensor:
     structure, _ = mixer.oscillation(values, expand)
     outputs, _ = mixer.run(mixer.problem, structure, values, expand, shrink)
     if mixer.reverse is not None:
-        outputs = outputs + mixer.backwards(structure, values, expand, values.flatten(2), None, None)
+        opposite = mixer.look_back(values.flatten(2), shrink, None, None)
+        outputs = outputs + mixer.backwards(structure, values, expand, opposite, None)
     return outputs
 
 
@@ -158,8 +159,9 @@ def test_stream_forms_its_kernels_twice_and_never_more_lags_than_needed(name: st
             monkeypatch.setattr(module, "coefficients", lambda length, once=once: formed.append(length) or once(length))
     count = len([module for module in mixer.modules() if isinstance(module, KernelShrink)])
     state, x = mixer.initial_state(), stream(21)
-    for t in range(21):
-        _, state = mixer.step(x[:, t], state)
+    with torch.no_grad():
+        for t in range(21):
+            _, state = mixer.step(x[:, t], state)
     assert sorted(formed) == [1] * count + [N] * count
     mixer(x[:, :5])
     assert formed[2 * count :] == [5] * count

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from lcsm.errors import UsageError
+from lcsm.parameters import formed_before
 from lcsm.shapes import Factor, Float, Stream, Tensor
 from lcsm.stages.base import Expand, Oscillation, Shrink
 from lcsm.stages.expand import Newest
@@ -71,7 +72,8 @@ class KernelShrink(Shrink):
         """
         if past is None:
             return self.sample(min(length, lags))
-        return past if past.shape[1] == lags else self.sample(lags)
+        before = formed_before(past)
+        return before if before is not None and before.shape[1] == lags else self.sample(lags)
 
     @property
     def device(self) -> torch.device:

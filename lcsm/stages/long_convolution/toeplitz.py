@@ -9,11 +9,11 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Float, Stream, Tensor
+from lcsm.shapes import Factor, Float, Tensor
 from lcsm.stages.activation import ELEMENTWISE
 from lcsm.stages.long_convolution.base import KernelShrink, rows
 from lcsm.stages.settings import choose, positive
-from lcsm.structures import Context, widen
+from lcsm.structures import widen
 
 
 class RootMeanSquare(nn.Module):
@@ -156,13 +156,13 @@ class ToeplitzKernel(KernelShrink):
     def coefficients(self, length: int) -> Float[Tensor, "H T P"]:
         return self.at(torch.arange(length, device=self.device))
 
-    def opposite(self, x: Stream, context: Context | None = None) -> Factor:
+    def opposite(self, shrink: Factor, length: int) -> Factor:
         if self.positions == "exponential":
             raise UsageError(
                 "shrink.positions=exponential has no negative positions for mixer.reverse=tied: "
                 "use raw or scaled, or mixer.reverse=own"
             )
-        length = min(x.shape[1], self.sizes[1])
+        length = min(length, self.sizes[1])
         with torch.autocast(self.device.type, enabled=False):
             kernel = widen(self.at(-torch.arange(1, length + 1, device=self.device)))
         return rows(kernel, self.sizes[1])

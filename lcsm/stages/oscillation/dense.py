@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from lcsm.parameters import mark
+from lcsm.parameters import formed_before, mark
 from lcsm.shapes import Factor, Stream, Tensor
 from lcsm.stages.base import Oscillation
 from lcsm.stages.oscillation.decay import log_sigmoid_decay
@@ -47,8 +47,9 @@ class OrthogonalDecay(Oscillation):
     def forward(
         self, x: Stream, expand: Factor, past: Tensor | None = None, context: Context | None = None
     ) -> tuple[Dense, Tensor | None]:
-        # a stream without gradients keeps the orthogonal matrix, whose exponential costs more than a step
-        mixing = past if past is not None else self.mixing(x.device.type)
+        # the exponential costs more than a step of a stream
+        mixing = formed_before(past)
+        mixing = self.mixing(x.device.type) if mixing is None else mixing
         logits = self.logits[None, None] if self.projection is None else self.projection(x).unflatten(-1, self.sizes)
         decay = log_sigmoid_decay(logits, self.tau).exp()
         return Dense(matrix=mixing * decay[..., None, :]), None if torch.is_grad_enabled() else mixing

@@ -76,7 +76,9 @@ class RgLru(Oscillation):
                 f"oscillation.modulus_range={modulus_range} must be two moduli, 0 < smallest <= largest < 1: "
                 "use [0.9, 0.999]"
             )
-        self.speed, self.full_start = positive("oscillation.speed", speed), full_start
+        self.speed = positive("oscillation.speed", speed)
+        # which token is the first depends on where a pass begins
+        self.full_start = self.remembers = full_start
         self.gate = BlockLinear(input_dim, num_heads, blocks, bias, "oscillation")
         if self.gate.bias is not None:
             mark(self.gate.bias, group="oscillation")

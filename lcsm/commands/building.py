@@ -53,6 +53,12 @@ def build_datamodule(config: dict[str, Any]) -> Any:
             f"{config['task']['_target_'].rpartition('.')[2]} learns from {LABELLED[wanted]}, but {name} has "
             f"{LABELLED[found]}:\nuse {TASKS[found]} for these data, or other data"
         )
+    nodes = [config["oscillation"], *(node.get("oscillation") for node in config["mixers"].values())]
+    if any(node and node.get("irregular") for node in nodes) and not getattr(datamodule, "irregular", False):
+        raise UsageError(
+            f"oscillation.irregular=true needs the length of each step, which {type(datamodule).__name__} does not "
+            "give:\nset it to false, or use data of your own with `irregular = True` and `dt`, [B L], in every batch"
+        )
     return datamodule
 
 

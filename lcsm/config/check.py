@@ -217,6 +217,12 @@ def check_pattern(config: Node) -> None:
                 f"model.pattern names {name!r}, which is no mixer{did_you_mean(name, mixers)}\n"
                 f"mixers: {', '.join(mixers)}; another one: +mixer@mixers.{name}.mixer=attention"
             )
+    for name in config["mixers"]:
+        if name not in pattern:
+            raise UsageError(
+                f"mixers.{name} is in no layer: model.pattern=[{','.join(pattern)}] must name it, "
+                f"e.g. model.pattern=[main,{name}]"
+            )
 
 
 def check_betas(betas: Any) -> None:
@@ -229,8 +235,14 @@ def check_betas(betas: Any) -> None:
 
 
 def check_sizes(config: Node) -> None:
-    """Settings of different groups fit each other: heads divide the width they share."""
-    width = config["model"]["d_model"]
+    """Settings of different groups fit each other: heads divide the width they share, the drawn layer exists."""
+    width, layers = config["model"]["d_model"], config["model"]["num_layers"]
+    figures = config["callbacks"].get("figures") or {}
+    if isinstance(layer := figures.get("layer"), int) and not 0 <= layer < layers:
+        raise UsageError(
+            f"callbacks.figures.layer={layer} must be at least 0 and below model.num_layers={layers}: "
+            "use callbacks.figures.layer=0"
+        )
     named = {f"mixers.{name}.mixer": node["mixer"] for name, node in config["mixers"].items()}
     for path, mixer in ({"mixer": config["mixer"]} | named).items():
         heads = mixer.get("num_heads")

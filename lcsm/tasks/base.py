@@ -37,9 +37,14 @@ def token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return nats, (flat != IGNORED).sum()
 
 
-def context_of(batch: Batch) -> Context | None:
-    """The document ids of a batch of tokens, None where each row is one document."""
-    return Context(segments=batch["segments"]) if "segments" in batch else None
+def context_of(batch: Batch, prefix: str = "") -> Context | None:
+    """Document ids `segments` and step lengths `dt` of a batch, [B L]; None where it has neither.
+
+    Args:
+        prefix: what the names of the batch begin with.
+    """
+    segments, dt = (batch.get(prefix + name) for name in ("segments", "dt"))
+    return None if segments is None and dt is None else Context(segments=segments, dt=dt)
 
 
 class Totals:

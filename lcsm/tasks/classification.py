@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lcsm.structures import Context
-from lcsm.tasks.base import Batch, Task, token_loss
+from lcsm.tasks.base import Batch, Task, context_of, token_loss
 
 
 class Classification(Task):
@@ -44,7 +44,6 @@ class Classification(Task):
 
 
 def sequences(batch: Batch, prefix: str) -> tuple[Tensor, Tensor, Context | None]:
-    """Inputs, mask and document ids under the names of a batch that begin with `prefix`."""
+    """Inputs, mask and context under the names of a batch that begin with `prefix`."""
     inputs = batch[f"{prefix}tokens"] if f"{prefix}tokens" in batch else batch[f"{prefix}inputs"]
-    segments = batch.get(f"{prefix}segments")
-    return inputs, batch[f"{prefix}mask"], None if segments is None else Context(segments=segments)
+    return inputs, batch[f"{prefix}mask"], context_of(batch, prefix)

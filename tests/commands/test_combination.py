@@ -58,6 +58,7 @@ def test_labels_are_learnt_in_both_directions():
         (["trainer.devices=1000"], ["trainer.devices=1000", "CPU cores"]),
         (["trainer.accelerator=gpx"], ["gpx"]),
         (["oscillation=dss_softmax"], ["expand=hand_crafted", "model=dss_softmax"]),
+        (["model=s5", "oscillation.irregular=true"], ["oscillation.irregular=true", "Mqar"]),
         (["data.length=3"], ["data.num_pairs=4", "data.length=16"]),
         (["-m", "data.num_pairs=4,40"], ["job 1 of 2", "data.num_pairs=16"]),
         (["-m", "task=lm", "data=text", "data.train_files=a,b"], ["job 0 of 2", "a"]),

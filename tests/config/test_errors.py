@@ -63,6 +63,9 @@ MISTAKES = [
     (["data={a:1}"], ["data={a:1}", "data.NAME="]),
     (["mixers=[1]"], ["mixers.NAME="]),
     (["model.pattern={a:1}"], ["model.pattern=["]),
+    (["+mixer@mixers.second.mixer=attention"], ["mixers.second", "model.pattern=[main,second]"]),
+    (["callbacks.figures.layer=2"], ["callbacks.figures.layer=2", "model.num_layers=2"]),
+    (["callbacks.figures.layer=-1"], ["callbacks.figures.layer=-1"]),
     (["experiment=lra/listops/s6"], ["experiment=lra/listops/s6", "lra/listops/s5"]),
     # not readable, not meant
     (["diag"], ["'diag'", "key=value"]),

@@ -161,7 +161,9 @@ def test_segments_reach_the_model() -> None:
     tokens = torch.zeros(1, 8, dtype=torch.int64)
     task.logits({"tokens": tokens})
     task.logits({"tokens": tokens, "segments": tokens + 3})
+    task.logits({"tokens": tokens, "dt": tokens / 2})
     assert seen[0] is None and torch.equal(seen[1].segments, tokens + 3)
+    assert seen[2].segments is None and torch.equal(seen[2].dt, tokens / 2)
 
 
 def test_a_batch_without_scored_positions_costs_nothing() -> None:

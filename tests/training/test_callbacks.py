@@ -296,3 +296,14 @@ def test_step_seeds_differ_by_seed_batch_and_rank() -> None:
 def test_wrong_settings_are_refused_before_training(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         toy_fit(tmp_path, toy_config(**change))
+
+
+def test_a_model_that_cannot_be_drawn_is_trained_without_figures(
+    tmp_path: Path, stand_ins: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unknown(*arguments: object) -> None:
+        raise UsageError("layer 0 is a Novelty, whose mixing matrix is not known")
+
+    monkeypatch.setattr(sys.modules["lcsm.models.inspection"], "mixing_matrix", unknown)
+    _, out = toy_fit(tmp_path, toy_config(callbacks__figures={"every": 1, "layer": 0, "length": 6}))
+    assert out["status"] == "finished" and caplog.text.count("no figures: layer 0 is a Novelty") == 1

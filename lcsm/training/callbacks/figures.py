@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lcsm.errors import UsageError
 from lcsm.training.callbacks.hyperparameters import tensorboards
 from lcsm.training.callbacks.progress_state import is_last_step
+
+log = logging.getLogger(__name__)
 
 # a half-life beyond this many steps cannot be told from "for ever" in single precision
 LONGEST_HALF_LIFE = 1e7
@@ -40,6 +44,7 @@ class Figures(Callback):
         self.length = length
         self.tokens: torch.Tensor | None = None
         self.validations = 0
+        self.possible = True
 
     def state_dict(self) -> dict[str, Any]:
         return {"validations": self.validations}
@@ -55,22 +60,36 @@ class Figures(Callback):
             self.tokens = inputs[:1, : self.length]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        if trainer.sanity_checking or not trainer.is_global_zero or self.tokens is None:
+        if trainer.sanity_checking or not trainer.is_global_zero or self.tokens is None or not self.possible:
             return
         self.validations += 1
         if (self.validations - 1) % self.every and not is_last_step(trainer):
             return
-        from lcsm.models.inspection import decay_spectrum, mixing_matrix
-
-        spectrum = decay_spectrum(pl_module.model, self.tokens)
-        figures = {f"mixing/layer{self.layer}": draw_mixing(mixing_matrix(pl_module.model, self.layer, self.tokens))}
-        if spectrum:
-            figures |= {"spectrum/decays": draw_spectrum(spectrum), "spectrum/half_life": draw_half_lives(spectrum)}
+        try:
+            figures = self.draw(pl_module.model, self.tokens)
+        except UsageError as error:
+            self.possible = False
+            log.warning("no figures: %s; callbacks.figures=null leaves them out", error)
+            return
         self.directory.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
             figure.savefig(self.directory / f"{name.replace('/', '_')}.png", dpi=120)
             for logger in tensorboards(trainer):
                 logger.experiment.add_figure(name, figure, trainer.global_step)
+
+    def draw(self, model: Any, tokens: torch.Tensor) -> dict[str, Figure]:
+        """The figures by their names.
+
+        Raises:
+            UsageError: the model does not show what is drawn, such as a mixer of one's own.
+        """
+        from lcsm.models.inspection import decay_spectrum, mixing_matrix
+
+        spectrum = decay_spectrum(model, tokens)
+        figures = {f"mixing/layer{self.layer}": draw_mixing(mixing_matrix(model, self.layer, tokens))}
+        if spectrum:
+            figures |= {"spectrum/decays": draw_spectrum(spectrum), "spectrum/half_life": draw_half_lives(spectrum)}
+        return figures
 
 
 def new_figure(rows: int = 1) -> tuple[Figure, list[Axes]]:

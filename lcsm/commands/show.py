@@ -99,11 +99,20 @@ def sizes(config: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
     """Vocabulary, length and kind of labels that the data have, as far as that is known before they are read."""
     data = config["data"]
     if not data["_target_"].startswith(LABELLED):
-        return data.get("vocab_size") or BYTES, data.get("length") or 1024, {}
+        return data.get("vocab_size") or default_vocabulary(data), data.get("length") or 1024, {}
     from lcsm.commands.building import build_datamodule
 
     datamodule = build_datamodule(config)
     return datamodule.vocab_size, datamodule.length, datamodule.kind()
+
+
+def default_vocabulary(data: dict[str, Any]) -> int:
+    """Token ids of a text whose vocabulary has the size of its tokenizer."""
+    if data.get("tokenizer") != "bpe":
+        return BYTES
+    from lcsm.data.text import TextData
+
+    return TextData.BPE_SIZE
 
 
 def describe(config: dict[str, Any], vocab_size: int, length: int, labels: dict[str, Any]) -> dict[str, Any]:

@@ -42,21 +42,21 @@ class JobRecord(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.started = time.monotonic()
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            self.write(config, status="stopped", metric=None, error=None)
+            self.write(status="stopped", metric=None, error=None)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         # reading the result of a failed job raises its exception
         failed = job_return.status == JobStatus.FAILED
         error = job_return._return_value if failed else None
         if error is not None:
-            self.write_traceback(config, error)
+            self.write_traceback(error)
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             if failed:
                 job_return.status, job_return.return_value = JobStatus.COMPLETED, error
             return
         message = None if error is None else describe(error)
         metric = None if failed else job_return.return_value
-        self.write(config, status="failed" if failed else "completed", metric=metric, error=message)
+        self.write(status="failed" if failed else "completed", metric=metric, error=message)
         if failed:
             hydra = HydraConfig.get()
             log = Path(hydra.runtime.output_dir, f"{hydra.job.name}.log")
@@ -64,14 +64,14 @@ class JobRecord(Callback):
         if failed and config.hydra.sweeper._target_.endswith("BasicSweeper"):
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
-    def write(self, config: DictConfig, **facts: Any) -> None:
+    def write(self, **facts: Any) -> None:
         """The record of a job."""
         hydra = HydraConfig.get()
         record = {"number": hydra.job.num, "overrides": list(hydra.overrides.task), **facts}
         record["seconds"] = round(time.monotonic() - self.started, 1)
         Path(hydra.runtime.output_dir, RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
-    def write_traceback(self, config: DictConfig, error: BaseException) -> None:
+    def write_traceback(self, error: BaseException) -> None:
         """The whole traceback in the job's log; the console gets one line of it."""
         hydra = HydraConfig.get()
         with Path(hydra.runtime.output_dir, f"{hydra.job.name}.log").open("a", encoding="utf-8") as log:

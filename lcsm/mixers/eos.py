@@ -24,7 +24,7 @@ from lcsm.ops.reference import reference
 from lcsm.ops.stabilise import Scale, stabilise
 from lcsm.parameters import mark
 from lcsm.shapes import Factor, Inputs, Outputs, Stream, Tensor
-from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source
+from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source, Stage
 from lcsm.stages.long_convolution.base import check_partners
 from lcsm.stages.segments import resets_of, starts, with_resets
 from lcsm.stages.settings import choose
@@ -223,16 +223,17 @@ class EosMixer(Mixer):
         problem = self.problem
         entries = problem.num_heads * problem.state_dim * (problem.value_dim + problem.denominator)
         scale = problem.num_heads if problem.stabilised else 0
-        return (
-            scale
-            + entries * (2 if problem.phase is not None else 1)
-            + sum(
-                stage.past_numbers() for stage in (self.source, self.input, self.expand, self.oscillation, self.shrink)
-            )
-        )
+        own = sum(stage.past_numbers() for stage in self.stages)
+        return scale + entries * (2 if problem.phase is not None else 1) + own
 
     def recurrence_flops(self, length: int) -> int:
-        return recurrent_flops(self.problem) * (1 if self.reverse is None else 2)
+        own = sum(stage.memory_flops() for stage in self.stages)
+        return recurrent_flops(self.problem) * (1 if self.reverse is None else 2) + own
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that may keep something between calls."""
+        return self.source, self.input, self.expand, self.oscillation, self.shrink
 
     def costs(self, length: int) -> dict[str, Cost]:
         # where the shrink reads the whole memory, the literature counts the products B x and C m with the algorithm

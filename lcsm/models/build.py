@@ -25,7 +25,6 @@ from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Sou
 
 STAGES = {"source": Source, "input": Input, "expand": Expand, "oscillation": Oscillation, "shrink": Shrink}
 BASES = {**STAGES, "normaliser": Normaliser, "mixer": Mixer, "channel": Channel}
-PROVIDED = ("input_dim", "d_model", "num_heads", "state_dim", "value_dim", "layer", "num_layers", "common")
 
 
 @contextmanager

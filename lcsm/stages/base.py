@@ -34,6 +34,10 @@ class Stage(nn.Module):
         """Real numbers that this stage keeps in `past` for one sequence."""
         return 0
 
+    def memory_flops(self) -> int:
+        """Multiplications and additions per token of a memory that this stage has of its own, in the recurrent form."""
+        return 0
+
 
 class Source(Stage):
     """What each reader sees: one tensor [B L width] per name in READERS.

@@ -102,12 +102,15 @@ class ResidualValue(Input):
     varies = "LHP"
     hands_on = True
 
-    def __init__(self, input_dim: int, num_heads: int, value_dim: int, layer: int, rank: int) -> None:
+    def __init__(
+        self, input_dim: int, num_heads: int, value_dim: int, common: dict[tuple[Any, ...], nn.Module], rank: int
+    ) -> None:
         super().__init__()
         self.sizes, width = (num_heads, value_dim), num_heads * value_dim
         self.projection = nn.Linear(input_dim, width, bias=False)
         self.share: LowRankMap | None = None
-        if layer > 0:
+        # the first of them, which need not be the first layer, has nothing to mix with
+        if common.setdefault((FIRST_VALUE,), self) is not self:
             self.share = LowRankMap(input_dim, width, rank, 0.73 - 0.4 * centred(width))
 
     def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Inputs, Any]:

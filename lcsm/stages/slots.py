@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lcsm.errors import UsageError
+from lcsm.ops.cost import recurrent_flops
 from lcsm.ops.dispatch import choose_algorithm
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
@@ -78,6 +79,9 @@ class SlotShrink(Shrink):
                 resets=resets_of(context),
             )
         return logits.softmax(-1)[..., None], memory
+
+    def memory_flops(self) -> int:
+        return recurrent_flops(self.problem)
 
     def past_numbers(self) -> int:
         return self.problem.num_heads * self.problem.state_dim * self.problem.value_dim

@@ -141,8 +141,9 @@ def build_optimiser(config: dict[str, Any]) -> Callable[[nn.Module], tuple[Optim
     arguments = {key: value for key, value in settings.items() if key not in GROUPING}
     build_schedule(config["schedule"])
     trainer = config.get("trainer") or {}
-    if str(trainer.get("precision", "")).endswith("mixed") and trainer.get("gradient_clip_val") is not None:
-        # Lightning cannot clip gradients that a fused optimiser unscales by itself
+    precision, clips = str(trainer.get("precision", "")), trainer.get("gradient_clip_val") is not None
+    if precision == "16-mixed" or (precision.endswith("mixed") and clips):
+        # a fused optimiser unscales gradients by itself, too late for their norm; Lightning refuses to clip them
         arguments.pop("fused", None)
 
     def optimise(model: nn.Module) -> tuple[Optimizer, LRScheduler]:

@@ -39,14 +39,13 @@ FREE_ROOTS = (
     "threads",
     "compile",
 )
-FREE_KEYS = ("data.num_workers", "data.cache_dir", "data.pin_memory")
+FREE_KEYS = ("data.num_workers", "data.cache_dir")
 # of the trainer only these make another run; `max_steps` may grow, and a schedule that depends on it shows up itself
 BINDING_KEYS = (
     "callbacks.ema",
     "trainer.accumulate_grad_batches",
     "trainer.gradient_clip_algorithm",
     "trainer.gradient_clip_val",
-    "trainer.overfit_batches",
     "trainer.precision",
 )
 # these choose the order in which numbers are added: the same run, but rounded differently from here on
@@ -150,10 +149,14 @@ def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Keys whose values differ between two configurations: (key, old, new); a missing key has the value None."""
+    """Keys whose values differ between two configurations: (key, old, new); a missing key has the value None.
+
+    A switch that the old one does not know was off, so that runs of an earlier version can be continued.
+    """
     before, after = dict(flatten(old)), dict(flatten(new))
-    keys = sorted({*before, *after})
-    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+    changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    added = {key for key in changed if key not in before and not after[key]}
+    return [(key, before.get(key), after.get(key)) for key in changed if key not in added]
 
 
 def is_binding(key: str) -> bool:

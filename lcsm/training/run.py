@@ -20,10 +20,11 @@ from omegaconf import OmegaConf
 
 from lcsm.errors import UsageError
 from lcsm.tasks.base import Task
+from lcsm.training.callbacks.best import Best
 from lcsm.training.callbacks.build import Callbacks, build_callbacks
 from lcsm.training.callbacks.throughput import peak_memory
 from lcsm.training.checkpoint_io import SafeCheckpointIO
-from lcsm.training.checkpoints import Checkpoint, make_header
+from lcsm.training.checkpoints import BEST, Checkpoint, make_header
 from lcsm.training.errors import Interrupted
 from lcsm.training.files import sweep_temporary, write_atomically, write_json
 from lcsm.training.lock import RunLock
@@ -266,14 +267,18 @@ def summary(trainer: Trainer, task: Task, callbacks: Callbacks, seconds: float) 
 def already_finished(checkpoint: Checkpoint, task: Task, run_dir: Path, max_steps: int) -> dict[str, Any]:
     """What a run returns that has nothing left to do."""
     log.info("already at step %d of %d (%s): nothing to train", checkpoint.step, max_steps, checkpoint.path)
+    best = checkpoint.content["callbacks"].get(Best.__name__, {})
+    best_file = Path(checkpoint.path).with_name(BEST)
     result = {
         "status": "finished",
         "step": checkpoint.step,
         "seconds": 0.0,
         "tokens_per_second": None,
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
-        "checkpoint": str(checkpoint.path),
+        "checkpoint": str(best_file if best_file.exists() else checkpoint.path),
         "already_finished": True,
+        f"best/{task.monitor}": best.get("value"),
+        "best/step": best.get("step"),
         **checkpoint.metrics,
     }
     if is_first_rank() and not (run_dir / END_MARK).exists():

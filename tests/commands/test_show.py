@@ -71,3 +71,16 @@ def test_matrices_between_channels_and_modes_are_counted(capsys: pytest.CaptureF
     layer = card(capsys, "model=ldnn", "model.d_model=32", "mixer.state_dim=8")["layers"][0]
     # B and C are real, with two operations per entry; mixer.output is half a gate of 32 x 32
     assert layer["flops_per_token"] == 2 * (2 * 32 * 8 + 32 * 32) + 4 * 8 * 5
+
+
+def test_memories_of_stages_are_counted(capsys: pytest.CaptureFixture[str]):
+    words = ("model.d_model=8", "mixer.num_heads=2", "mixer.state_dim=3", "channel=none")
+    layer = card(capsys, "model=gsa", *words)["layers"][0]
+    # query, key, slots, value, output; the gate is the activation; two memories of 2 heads with 3 x 4 entries each
+    projections = 2 * (3 * 8 * 8 + 8 * 6 + 8 * 8)
+    assert layer["flops_per_token"] == projections + 2 * (2 * 3 * 4 * 5)
+
+
+def test_a_vocabulary_that_is_still_to_be_learnt_has_the_size_it_is_asked_for(capsys: pytest.CaptureFixture[str]):
+    words = ("task=lm", "data=text", "data.train_files=a.txt", "data.val_files=b.txt", "data.tokenizer=bpe")
+    assert card(capsys, *words)["vocab_size"] == 4096

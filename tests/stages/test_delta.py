@@ -228,3 +228,10 @@ def test_figures_show_every_write_of_a_token_and_the_eigenvalues_of_a_step():
 def test_call_of_the_options_takes_any_expand():
     structure, _ = call(build("oscillation", "delta_rule"), example())
     assert structure.left.shape == (1, 1, 1, 4, 1)
+
+
+def test_the_first_layer_with_a_value_residual_has_nothing_to_mix_with():
+    words = ("model=rwkv7", "+mixer@mixers.attention.mixer=attention", "model.pattern=[attention,main]")
+    model = build_model(compose(*words, "model.d_model=16", "model.num_layers=4"), 7)
+    shares = [mixer.input.share for mixer in model.backbone.mixers()[1::2]]
+    assert shares[0] is None and shares[1] is not None

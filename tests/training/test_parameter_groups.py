@@ -84,6 +84,16 @@ def test_the_optimiser_is_fused_and_follows_the_schedule() -> None:
 
 
 @pytest.mark.parametrize(
+    ("precision", "clip", "fused"),
+    [("32-true", 1.0, True), ("bf16-mixed", None, True), ("bf16-mixed", 1.0, False), ("16-mixed", None, False)],
+)
+def test_gradients_are_unscaled_before_their_norm_is_taken(precision: str, clip: float | None, fused: bool) -> None:
+    config = toy_config(trainer__precision=precision, trainer__gradient_clip_val=clip)
+    optimiser, _ = build_optimiser(config)(nn.Linear(3, 3))
+    assert {bool(group["fused"]) for group in optimiser.param_groups} == {fused}
+
+
+@pytest.mark.parametrize(
     "key,value", [("lr", float("nan")), ("lr", -1.0), ("weight_decay", float("inf")), ("lr", None)]
 )
 def test_rates_must_be_finite_and_not_negative(key: str, value: Any) -> None:

@@ -14,7 +14,7 @@ from lcsm.errors import UsageError
 from lcsm.tasks.language_modelling import LanguageModelling
 from lcsm.training.checkpoints import read_checkpoint
 from lcsm.training.errors import Interrupted
-from lcsm.training.resume import find_checkpoint
+from lcsm.training.resume import differences, find_checkpoint
 from lcsm.training.run import fit
 from lcsm.training.signals import StopSignals
 from tests.training.toy_run import ToyData, toy_config, toy_fit, toy_task
@@ -113,7 +113,9 @@ def test_a_finished_run_says_so_and_trains_nothing(tmp_path: Path, caplog: pytes
     with caplog.at_level("INFO"):
         _, again = toy_fit(tmp_path, toy_config(trainer__max_steps=4, resume="auto"))
     assert "already at step 4" in caplog.text
-    assert again["already_finished"] and again["val/loss"] == first["val/loss"]
+    assert again["already_finished"]
+    for key in ("val/loss", "best/val/loss", "best/step", "checkpoint"):
+        assert again[key] == first[key], key
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
@@ -206,3 +208,10 @@ def test_a_run_that_goes_on_in_another_directory_takes_its_best_file_along(tmp_p
     _, second = toy_fit(tmp_path / "b", toy_config(**BASE | further), task)
     assert (second["best/step"], second["best/val/loss"]) == (first["best/step"], first["best/val/loss"])
     assert read_checkpoint(tmp_path / "b/checkpoints/best.ckpt").step == first["best/step"]
+
+
+def test_a_run_of_a_version_that_did_not_know_a_switch_can_be_continued() -> None:
+    old = {"model": {"d_model": 8}, "compile": True}
+    assert differences(old, {"model": {"d_model": 8}, "compile": True, "block": {"inner_dropout": False}}) == []
+    new = {"model": {"d_model": 8, "dropout": 0.1}, "compile": False}
+    assert differences(old, new) == [("compile", True, False), ("model.dropout", None, 0.1)]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lcsm.ops.convolution import convolution
+from lcsm.ops.cost import recurrent_flops
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
 from lcsm.parameters import mark
@@ -62,6 +63,10 @@ class ShiftBlock(nn.Module):
             )
             assert memory is not None, "a memory is asked for"
             return outputs + self.skip * values, (memory, kernel)
+
+    def memory_flops(self) -> int:
+        """Multiplications and additions per token in the recurrent form."""
+        return recurrent_flops(self.shrink.problem if isinstance(self.shrink, ModalKernel) else self.problem)
 
     def past_numbers(self) -> int:
         """Real numbers that one sequence keeps; the kernel is common to all."""

@@ -96,6 +96,9 @@ class HyenaInput(Input):
             kept.append(after)
         return value, kept
 
+    def memory_flops(self) -> int:
+        return sum(block.memory_flops() for block in self.blocks if isinstance(block, ShiftBlock))
+
     def past_numbers(self) -> int:
         return sum(block.past_numbers() for block in self.blocks if isinstance(block, ShiftBlock))
 
@@ -133,6 +136,9 @@ class ShiftedProduct(Input):
         key, value = (projection(x).unflatten(-1, self.sizes) for projection in (self.project_key, self.project_value))
         key, past = self.block(key, past, context)
         return key * value, past
+
+    def memory_flops(self) -> int:
+        return self.block.memory_flops()
 
     def past_numbers(self) -> int:
         return self.block.past_numbers()

@@ -68,8 +68,6 @@ def ours(decay: str, sizes: argparse.Namespace) -> Callable[[Data], Tensor]:
     problem = Problem(
         kind="diagonal",
         decay=DECAYS[decay],
-        phase=None,
-        gain=None,
         expand="LHN",
         shrink="LHN",
         num_heads=sizes.heads,

@@ -84,8 +84,17 @@ def form(
     """One of our algorithms as a function of `Data`."""
 
     def run(data: Data) -> Tensor:
-        sizes = (data.key.shape[2], data.key.shape[3], data.inputs.shape[3])
-        problem = Problem("low_rank", decay, None, "LH", "LHN", "LHN", *sizes)
+        _, _, heads, size = data.key.shape
+        problem = Problem(
+            kind="low_rank",
+            decay=decay,
+            gain="LH",
+            expand="LHN",
+            shrink="LHN",
+            num_heads=heads,
+            state_dim=size,
+            value_dim=data.inputs.shape[3],
+        )
         key, strength = data.key[..., None], data.strength[..., None]
         log_decay = data.key.new_zeros(1, 1, 1, 1, 1) if data.log_decay is None else data.log_decay[..., None]
         if tied:

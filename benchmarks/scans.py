@@ -91,7 +91,17 @@ def problem(
     kind: str, decay: str | None, phase: str | None, expand: str, shrink: str, sizes: tuple, **more: Any
 ) -> Problem:
     heads, size, width = sizes
-    return Problem(kind, decay, phase, None, expand, shrink, heads, size, width, **more)
+    return Problem(
+        kind=kind,
+        decay=decay,
+        phase=phase,
+        expand=expand,
+        shrink=shrink,
+        num_heads=heads,
+        state_dim=size,
+        value_dim=width,
+        **more,
+    )
 
 
 def mamba(batch: int, length: int, channels: int = 512, size: int = 16) -> Workload:

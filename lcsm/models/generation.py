@@ -38,8 +38,9 @@ def generate(
     device = model.embedding.weight.device
     with torch.inference_mode():
         prompt = torch.tensor([prompt_ids], device=device)
-        logits, state = model(prompt, model.initial_state())
-        logits = logits[:, -1]
+        hidden, state = model.hidden(prompt, model.initial_state())
+        # of a long prompt the last logits alone
+        logits = model.read_out(hidden[:, -1])
         for remaining in range(num_tokens, 0, -1):
             token = sample(logits.float().cpu(), temperature, top_k, top_p, generator)
             yield int(token)

@@ -17,7 +17,7 @@ def mixed(axes: str | None) -> bool:
     return axes is not None and any("N" in term and "P" in term for term in axes.split("+"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """The static description from which an algorithm is chosen.
 
@@ -39,9 +39,9 @@ class Problem:
     """
 
     kind: str
-    decay: str | None
-    phase: str | None
-    gain: str | None
+    decay: str | None = None
+    phase: str | None = None
+    gain: str | None = None
     expand: str
     shrink: str
     num_heads: int

@@ -116,15 +116,14 @@ class ModalKernel(Shrink):
         self.weights = ModalShrink(num_heads, size, value_dim, taps)
         oscillation = self.oscillation
         self.problem = Problem(
-            oscillation.kind,
-            oscillation.decay,
-            oscillation.phase,
-            None,
-            "N" if taps else "",
-            "HNP",
-            num_heads,
-            size,
-            value_dim,
+            kind=oscillation.kind,
+            decay=oscillation.decay,
+            phase=oscillation.phase,
+            expand="N" if taps else "",
+            shrink="HNP",
+            num_heads=num_heads,
+            state_dim=size,
+            value_dim=value_dim,
             pairs=True,
         )
         newest = torch.zeros(1, 1, 1, size if taps else 1, 1)

@@ -49,7 +49,15 @@ class SlotShrink(Shrink):
         self.activation = choose("shrink.activation", activation, ACTIVATIONS)
         self.project_key = nn.Linear(input_dim, num_heads * key_dim, bias=False)
         self.project_query = nn.Linear(input_dim, num_heads * key_dim, bias=False)
-        self.problem = Problem("diagonal", "LHP", None, None, "LHN", "LHN", num_heads, key_dim, state_dim)
+        self.problem = Problem(
+            kind="diagonal",
+            decay="LHP",
+            expand="LHN",
+            shrink="LHN",
+            num_heads=num_heads,
+            state_dim=key_dim,
+            value_dim=state_dim,
+        )
         self.algorithm = choose_algorithm(self.problem).function
 
     def forward(  # type: ignore[override]

@@ -32,12 +32,10 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     shrink, shrink_axes = factor(leaves["s"], config["s_mode"] == "data", True)
     decay, decay_axes = factor(leaves["o"], config["o_mode"] == "data", True)
     problem = Problem(
-        "diagonal",
-        decay_axes,
-        None,
-        None,
-        expand_axes,
-        shrink_axes,
+        kind="diagonal",
+        decay=decay_axes,
+        expand=expand_axes,
+        shrink=shrink_axes,
         num_heads=1,
         state_dim=config["k"],
         value_dim=config["d"],

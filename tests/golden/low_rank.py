@@ -47,7 +47,17 @@ def replay_map(
     config: dict[str, Any] = case.config
     heads, size, width = config["H"], config["k"], config["d"]
     decay = decay_axes(structure_of(case.symbols("input")).log_decay)
-    problem = Problem("low_rank", decay, None, "LH", "LHN", "LHN", heads, size, width, substeps=substeps)
+    problem = Problem(
+        kind="low_rank",
+        decay=decay,
+        gain="LH",
+        expand="LHN",
+        shrink="LHN",
+        num_heads=heads,
+        state_dim=size,
+        value_dim=width,
+        substeps=substeps,
+    )
     for name in fitting(problem):
         leaves = leaves_of(case)
         seen = dict(leaves)

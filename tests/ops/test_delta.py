@@ -20,10 +20,11 @@ from tests.ops.agreement import call, gradients, random_resets
 B, H, N, P = 2, 2, 5, 3
 DECAYS = {None: (1, 1, 1, 1), "H": (1, 1, H, 1), "LH": (B, None, H, 1), "LHN": (B, None, H, N)}
 Leaves = dict[str, Tensor]
+DELTA: dict[str, Any] = {"kind": "low_rank", "gain": "LH", "num_heads": H, "state_dim": N, "value_dim": P}
 
 
 def problem(decay: str | None, **changes: Any) -> Problem:
-    return Problem("low_rank", decay, None, "LH", "LHN", "LHN", H, N, P, **changes)
+    return Problem(**DELTA, decay=decay, expand="LHN", shrink="LHN", **changes)
 
 
 def leaves_of(
@@ -195,6 +196,6 @@ def test_a_rank_above_one_and_a_decay_of_columns_are_refused():
 def test_dispatch_offers_it_for_data_driven_low_rank_oscillations():
     assert fitting(problem("LHN")) == ("delta", "reference")
     assert fitting(problem(None, substeps=2)) == ("delta", "reference")
-    constant = Problem("low_rank", "HN", None, "LH", "HN", "HN", H, N, P)
+    constant = Problem(**DELTA, decay="HN", expand="HN", shrink="HN")
     assert fitting(constant) == ("delta", "reference")
     assert fitting(Problem(**{**vars(constant), "gain": None})) == ("convolution", "reference")

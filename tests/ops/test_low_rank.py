@@ -27,7 +27,15 @@ def system(kind: str, rank: int = 1) -> tuple[Problem, LowRank, torch.Tensor, to
     phase = None if kind == "real" else draw(1, 1, H, N, 1)
     structure = LowRank(log_decay=-draw(1, 1, H, N, 1).abs() - 0.6, phase=phase, left=vectors[0], right=vectors[1])
     problem = Problem(
-        "low_rank", "HN", None if kind == "real" else "HN", None, "HN", "HN", H, N, P, pairs=kind == "pairs"
+        kind="low_rank",
+        decay="HN",
+        phase=None if kind == "real" else "HN",
+        expand="HN",
+        shrink="HN",
+        num_heads=H,
+        state_dim=N,
+        value_dim=P,
+        pairs=kind == "pairs",
     )
     return problem, structure, value(1, 1, H, N, 1), value(1, 1, H, N, 1)
 

@@ -13,7 +13,7 @@ SIZES = {"num_heads": H, "state_dim": N, "value_dim": P}
 
 def problem(kind: str, **changes) -> Problem:
     settings = {"decay": None, "phase": None, "gain": None, "expand": "LHN", "shrink": "LHN", **SIZES, **changes}
-    return Problem(kind, **settings)
+    return Problem(kind=kind, **settings)
 
 
 def draw(*shape: int) -> torch.Tensor:

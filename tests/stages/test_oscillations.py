@@ -91,7 +91,16 @@ def test_mixed_gradients_are_correct():
 
 
 def softmax_problem(stage: Any) -> Problem:
-    return Problem("diagonal", stage.decay, None, stage.gain, "", "", num_heads=2, state_dim=4, value_dim=3)
+    return Problem(
+        kind="diagonal",
+        decay=stage.decay,
+        gain=stage.gain,
+        expand="",
+        shrink="",
+        num_heads=2,
+        state_dim=4,
+        value_dim=3,
+    )
 
 
 def test_cumulative_softmax_makes_the_memory_a_softmax_mean_of_type_12():

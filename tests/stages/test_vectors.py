@@ -78,7 +78,17 @@ def test_memory_shrink_projects_what_the_recurrence_returns(option: str):
     stage = build("shrink", option).double()
     phase = torch.rand(1, 1, 2, 4, 1).double() if stage.complex_memory else None
     declared = None if phase is None else "HN"
-    problem = Problem("diagonal", "", declared, None, "LHN", stage.varies, 2, 4, 1, reads=stage.reads)
+    problem = Problem(
+        kind="diagonal",
+        decay="",
+        phase=declared,
+        expand="LHN",
+        shrink=stage.varies,
+        num_heads=2,
+        state_dim=4,
+        value_dim=1,
+        reads=stage.reads,
+    )
     structure = Diagonal(log_decay=torch.full((1, 1, 1, 1, 1), -0.1).double(), phase=phase)
     expand, one = torch.randn(BATCH, LENGTH, 2, 4, 1).double(), torch.ones(1, 1, 1, 1).double()
     memory, _ = reference(problem, structure, one, expand, call(stage, example())[0])

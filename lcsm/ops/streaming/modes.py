@@ -63,7 +63,16 @@ class Modes(Convolver):
         rows = self.capacity + eigenvalues.shape[1]
         self.newest = torch.zeros(1, 1, 1, rows if self.capacity else 1, 1, dtype=taps.dtype, device=taps.device)
         self.newest[:, :, :, 0] = 1
-        self.problem = Problem("shift", "HN", "HN", None, "N", "HN", channels, rows, 1)
+        self.problem = Problem(
+            kind="shift",
+            decay="HN",
+            phase="HN",
+            expand="N",
+            shrink="HN",
+            num_heads=channels,
+            state_dim=rows,
+            value_dim=1,
+        )
 
     def parallel(self, inputs: Float[Tensor, "B L C"], place: Place | None) -> tuple[Float[Tensor, "B L C"], Place]:
         memory = None if place is None else self.memory(place)

@@ -39,7 +39,9 @@ class ShiftBlock(nn.Module):
         super().__init__()
         heads, _, columns = shrink.sizes
         self.shrink, self.lags = shrink, lags
-        self.problem = Problem("shift", None, None, None, "N", "HNP", heads, lags, columns)
+        self.problem = Problem(
+            kind="shift", expand="N", shrink="HNP", num_heads=heads, state_dim=lags, value_dim=columns
+        )
         self.skip = mark(nn.Parameter(torch.randn(heads, columns)))
         newest = torch.zeros(1, 1, 1, lags, 1)
         newest[:, :, :, 0] = 1

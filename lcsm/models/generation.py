@@ -39,6 +39,7 @@ def generate(
     with torch.inference_mode():
         prompt = torch.tensor([prompt_ids], device=device)
         hidden, state = model.hidden(prompt, model.initial_state())
+        assert state is not None, "a stream was begun"
         # of a long prompt the last logits alone
         logits = model.read_out(hidden[:, -1])
         for remaining in range(num_tokens, 0, -1):

@@ -60,7 +60,7 @@ def at(value: Tensor, t: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Structure:
-    """Base of the four structures: flat, only tensors or None, so that an autograd.Function can take the fields.
+    """Base of all structures: flat, only tensors or None, so that an autograd.Function can take the fields.
 
     Args:
         gain: scales what is written, constant along N or along P.
@@ -94,12 +94,12 @@ class Structure:
 
     def advance(self, memory: Memory, t: int, pairs: bool = False) -> Memory:
         """The memory after step t, before anything is written."""
-        raise TypeError(f"{type(self).__name__} is abstract: use Diagonal, LowRank, Dense or Shift")
+        raise TypeError(f"{type(self).__name__} must define advance(memory, t, pairs)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diagonal(Structure):
-    """Every memory entry decays and turns by itself: exp(log_decay + i phase).
+class Decaying(Structure):
+    """Every memory entry decays and turns: exp(log_decay + i phase); subclasses say what else becomes of it.
 
     Args:
         log_decay: real, <= 0, nats per step.
@@ -143,12 +143,17 @@ class Diagonal(Structure):
         # complex exp costs forty times a real one
         return torch.complex(*torch.broadcast_tensors(decay * angle.cos(), decay * angle.sin()))
 
+
+@dataclass(frozen=True, kw_only=True)
+class Diagonal(Decaying):
+    """Every memory entry goes its own way: nothing but decays and turns."""
+
     def advance(self, memory: Memory, t: int, pairs: bool = False) -> Memory:
         return self.factor(t, t + 1)[:, 0] * memory
 
 
 @dataclass(frozen=True, kw_only=True)
-class LowRank(Diagonal):
+class LowRank(Decaying):
     """A diagonal plus a low-rank term: decay * memory + left (right^T memory).
 
     Args:
@@ -162,7 +167,7 @@ class LowRank(Diagonal):
         seen = at(self.right, t).to(memory.dtype).transpose(-1, -2) @ memory
         if pairs:
             seen = (2 * seen.real).to(memory.dtype)
-        return super().advance(memory, t) + at(self.left, t).to(memory.dtype) @ seen
+        return self.factor(t, t + 1)[:, 0] * memory + at(self.left, t).to(memory.dtype) @ seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +184,7 @@ class Delta(LowRank):
 
     def advance(self, memory: Memory, t: int, pairs: bool = False) -> Memory:
         erased = at(self.strength, t) * (at(self.right, t).to(memory.dtype).mT @ memory)
-        return Diagonal.advance(self, memory, t) - at(self.left, t).to(memory.dtype) @ erased
+        return self.factor(t, t + 1)[:, 0] * memory - at(self.left, t).to(memory.dtype) @ erased
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +206,7 @@ class Trapezoid(LowRank):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Growing(Diagonal):
+class Growing(Decaying):
     """A diagonal whose decays may exceed one: only a kernel of a fixed span can be formed, never a recurrence.
 
         kernel[l] = shrink^T (gain exp((log_decay + i phase) (l - lag)) expand) for l < span, 0 beyond
@@ -240,8 +245,8 @@ class Shift(Structure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eigenvalues(Diagonal):
-    """A constant diagonal whose factor is known as it is, so that no step rounds its phase anew.
+class Factored(Decaying):
+    """Constant decays and turns whose factor is known as it is, so that no step rounds its phase anew.
 
     Args:
         factors: exp(log_decay + i phase), complex, [1 1 H N P].
@@ -254,10 +259,16 @@ class Eigenvalues(Diagonal):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Register(Eigenvalues):
+class Eigenvalues(Factored, Diagonal):
+    """A constant diagonal by its factors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Register(Factored):
     """A shift register whose oldest row runs into modes: exact first lags, then sums of powers.
 
-    The memory has as many rows before those of the modes as the register has; inputs enter at row 0 only.
+    The memory has as many rows before those of the modes, whose factors are given, as the register has; inputs enter at
+    row 0 only.
     """
 
     def advance(self, memory: Memory, t: int, pairs: bool = False) -> Memory:

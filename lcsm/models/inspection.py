@@ -23,7 +23,7 @@ from lcsm.ops.step_powers import step_matrix
 from lcsm.stages.long_convolution.base import KernelShrink
 from lcsm.stages.mode_projection import ModeInput, ModeOutput
 from lcsm.stages.short_convolution import ShortConvolution
-from lcsm.structures import Dense, Diagonal, LowRank, widen
+from lcsm.structures import Decaying, Dense, LowRank, widen
 
 Model = LanguageModel | SequenceClassifier
 STAGES = ("source", "input", "expand", "oscillation", "shrink", "normaliser")
@@ -178,7 +178,7 @@ def decay_spectrum(model: Model, tokens: torch.Tensor) -> list[tuple[str, np.nda
                 moduli = torch.linalg.eigvals(step_matrix(structure, pairs)).abs().flatten()
             elif isinstance(structure, LowRank):
                 moduli = torch.linalg.eigvals(transitions(structure, 16)).abs().flatten()
-            elif isinstance(structure, Diagonal):
+            elif isinstance(structure, Decaying):
                 # every entry of a full N x P decay over a long text would be a large sample: a stretch is enough
                 moduli = structure.log(0, min(tokens.shape[1], 64)).exp().flatten()
             elif isinstance(structure, Dense):

@@ -15,7 +15,7 @@ from lcsm.ops.chunk_loop import Call, Recurrence, run
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, RealFactor, Resets, Tensor
-from lcsm.structures import LOG_DECAY_FLOOR, Diagonal, Structure
+from lcsm.structures import LOG_DECAY_FLOOR, Decaying, Diagonal, Structure
 
 
 def chunk(
@@ -71,7 +71,7 @@ def chunk(
     return outputs if read is None else outputs * read, after if keep else None
 
 
-def log_decays(structure: Diagonal, length: int) -> tuple[LogDecay | None, ColumnDecay | None]:
+def log_decays(structure: Decaying, length: int) -> tuple[LogDecay | None, ColumnDecay | None]:
     """Log-decays along N or per head, and along P, each floored by `structure.log`; None where there are none."""
     terms = [_log(replace(structure, columns=None), length)]
     if structure.columns is not None:
@@ -91,9 +91,9 @@ def log_decays(structure: Diagonal, length: int) -> tuple[LogDecay | None, Colum
     return rows, columns
 
 
-def _log(structure: Diagonal, length: int) -> RealFactor:
+def _log(structure: Decaying, length: int) -> RealFactor:
     """structure.log(0, length), without the copy that flooring costs where nothing is below the floor."""
-    if type(structure).log is not Diagonal.log or structure.log_decay.shape[1] == 1:
+    if type(structure).log is not Decaying.log or structure.log_decay.shape[1] == 1:
         return structure.log(0, length)
     value = structure.log_decay if structure.step is None else structure.log_decay * structure.step
     return value if float(value.detach().amin()) >= LOG_DECAY_FLOOR else structure.log(0, length)
@@ -102,7 +102,7 @@ def _log(structure: Diagonal, length: int) -> RealFactor:
 def _served(problem: Problem, structure: Structure) -> Diagonal:
     """The structure, if this algorithm serves the problem."""
     served = {
-        "kind=diagonal": problem.kind == "diagonal" and type(structure).advance is Diagonal.advance,
+        "kind=diagonal": problem.kind == "diagonal" and isinstance(structure, Diagonal),
         "a real decay": problem.phase is None and getattr(structure, "phase", None) is None,
         "a shrink that reads a vector": problem.reads == "vector",
         "substeps=1": problem.substeps == 1,

@@ -18,7 +18,7 @@ from lcsm.ops.reference import blank_memory, extents
 from lcsm.ops.register import RegisterSystem
 from lcsm.ops.vandermonde import Modes, accumulate, evaluate, powers
 from lcsm.shapes import Factor, Float, Inputs, Memory, Outputs, Resets, Tensor
-from lcsm.structures import Diagonal, Eigenvalues, Growing, LowRank, Register, Shift, Structure
+from lcsm.structures import Diagonal, Factored, Growing, LowRank, Register, Shift, Structure
 
 
 def convolution(
@@ -41,8 +41,7 @@ def convolution(
         ValueError: the oscillation varies in time, the inputs are complex, or a structure that is no diagonal has an
             expand or shrink that varies in time.
     """
-    diagonal = isinstance(structure, Diagonal) and type(structure).advance is Diagonal.advance
-    by_modes = diagonal and not _one_kernel(problem, expand, shrink)
+    by_modes = isinstance(structure, Diagonal) and not _one_kernel(problem, expand, shrink)
     _refuse(problem, structure, inputs, {} if by_modes else {"expand": expand, "shrink": shrink})
     run: Callable[..., Any] = mode_convolution if by_modes else _convolution
     # autocast would turn the matrix products of the kernel to low precision
@@ -79,7 +78,7 @@ def _convolution(
         system = LowRankSystem(problem.pairs, problem.exclusive, structure, expand, shrink, dtype)
     elif isinstance(structure, Growing):
         system = GrowingSystem(problem.pairs, structure, expand, shrink, dtype)
-    elif isinstance(structure, Eigenvalues):
+    elif isinstance(structure, Factored):
         system = RegisterSystem(problem, structure, expand, shrink, dtype)
     elif isinstance(structure, Diagonal):
         system = _Diagonal(problem, structure, expand, shrink, dtype)
@@ -108,7 +107,7 @@ def _refuse(problem: Problem, structure: Structure, inputs: Inputs, directions: 
     for name, value in (directions | structure.tensors()).items():
         if name not in ("gain", "log_gain") and tuple(value.shape[:2]) != (1, 1):
             found = f"{name} has shape {list(value.shape)}, which varies over the batch or in time"
-    if type(structure).advance not in {kind.advance for kind in (Diagonal, LowRank, Growing, Register, Shift)}:
+    if not isinstance(structure, (Diagonal, LowRank, Growing, Register, Shift)):
         found = f"the oscillation is {type(structure).__name__}"
     if problem.reads != "vector" and directions:
         found = f"the shrink reads the {problem.reads}"

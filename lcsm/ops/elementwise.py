@@ -5,6 +5,7 @@ import torch
 from lcsm.ops.block_scan import walk_blocks
 from lcsm.ops.blocks import Block, Contraction, Ranges, Walk, ranges, total
 from lcsm.ops.problem import Problem
+from lcsm.ops.reference import require_diagonal
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import LOG_DECAY_FLOOR, Diagonal
 
@@ -29,7 +30,11 @@ def elementwise(
 
     Serves every `Diagonal`, real or complex, also subclasses that override `log` or `angle` by functions that act on
     each entry alone. Memory: one block, and the memory at the start of every block for the backward pass.
+
+    Raises:
+        ValueError: the structure is no `Diagonal`.
     """
+    require_diagonal(structure, "elementwise")
     return walk_blocks(Steps, cut, problem, structure, inputs, expand, shrink, memory, keep, resets)
 
 

@@ -6,6 +6,7 @@ from lcsm.ops.block_scan import walk_blocks
 from lcsm.ops.blocks import Block, Contraction, Ranges, ranges
 from lcsm.ops.elementwise import DiagonalWalk
 from lcsm.ops.problem import Problem
+from lcsm.ops.reference import require_diagonal
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import Diagonal
 
@@ -30,8 +31,9 @@ def lockstep(
     in float64: in float32 the phase of a power loses one digit.
 
     Raises:
-        ValueError: the oscillation is data-driven.
+        ValueError: the oscillation is data-driven, or the structure no `Diagonal`.
     """
+    require_diagonal(structure, "lockstep")
     lengths = {name: value.shape[1] for name, value in structure.tensors().items() if name not in ("gain", "log_gain")}
     if max(lengths.values()) > 1:
         raise ValueError(

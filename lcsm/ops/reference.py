@@ -7,7 +7,7 @@ import torch
 from lcsm.ops.problem import Problem
 from lcsm.ops.step_powers import wide
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
-from lcsm.structures import Diagonal, Structure, at
+from lcsm.structures import Decaying, Diagonal, Structure, at
 
 
 def extents(structure: Structure, inputs: Inputs, expand: Factor, shrink: Factor, substeps: int = 1) -> tuple[int, int]:
@@ -17,12 +17,24 @@ def extents(structure: Structure, inputs: Inputs, expand: Factor, shrink: Factor
     return batch, max(max(value.shape[1] for value in values) // substeps, shrink.shape[1])
 
 
+def require_diagonal(structure: Structure, algorithm: str) -> None:
+    """Refuse structures that do more than decay and turn every entry.
+
+    Raises:
+        ValueError: the structure is no `Diagonal`.
+    """
+    if not isinstance(structure, Diagonal):
+        raise ValueError(
+            f"algorithm={algorithm} needs a Diagonal, but received {type(structure).__name__}: use algorithm=auto"
+        )
+
+
 def blank_memory(problem: Problem, structure: Structure, inputs: Inputs, expand: Factor, batch: int) -> Memory:
     """A memory of zeros [B H N P], in at least float32, complex where the oscillation or what is written is."""
     dtype = torch.promote_types(torch.promote_types(inputs.dtype, expand.dtype), torch.float32)
     for value in structure.tensors().values():
         dtype = torch.promote_types(dtype, value.dtype)
-    if isinstance(structure, Diagonal) and structure.phase is not None and not dtype.is_complex:
+    if isinstance(structure, Decaying) and structure.phase is not None and not dtype.is_complex:
         dtype = dtype.to_complex()
     heads, size = problem.num_heads, problem.state_dim
     return torch.zeros(batch, heads, size, inputs.shape[-1], dtype=dtype, device=inputs.device)
@@ -91,7 +103,7 @@ def reference(
     if memory is None:
         memory = blank_memory(problem, structure, inputs, expand, batch)
     advance, outputs = structure.advance, []
-    if problem.constant_oscillation and isinstance(structure, Diagonal) and structure.phase is not None:
+    if problem.constant_oscillation and isinstance(structure, Decaying) and structure.phase is not None:
         advance = partial(advance_finely, structure.map(wide))
     for token in range(length):
         if resets is not None:

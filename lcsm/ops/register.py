@@ -8,7 +8,7 @@ from lcsm.ops.fourier import good_size
 from lcsm.ops.problem import Problem
 from lcsm.ops.vandermonde import Modes, accumulate, evaluate, powers
 from lcsm.shapes import Factor, Float, Tensor
-from lcsm.structures import LOG_DECAY_FLOOR, Eigenvalues
+from lcsm.structures import LOG_DECAY_FLOOR, Factored
 
 
 class RegisterSystem:
@@ -27,7 +27,14 @@ class RegisterSystem:
         ValueError: something is written to other rows than the first of a register.
     """
 
-    def __init__(self, problem: Problem, structure: Eigenvalues, expand: Factor, shrink: Factor, dtype: torch.dtype):
+    def __init__(
+        self,
+        problem: Problem,
+        structure: Factored,
+        expand: Factor,
+        shrink: Factor,
+        dtype: torch.dtype,
+    ) -> None:
         factors = structure.factors[0, 0].mT.to(torch.complex128)
         sizes = (problem.num_heads, problem.value_dim, problem.state_dim)
         log = factors.abs().clamp_min(torch.finfo(torch.float64).tiny).log().clamp_min(LOG_DECAY_FLOOR)

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from lcsm.ops.chunk import chunk
 from lcsm.ops.problem import Problem
-from lcsm.ops.reference import blank_memory, extents
+from lcsm.ops.reference import blank_memory, extents, require_diagonal
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, RealFactor, Resets, Tensor
 from lcsm.structures import Diagonal
 
@@ -38,9 +38,11 @@ def rotate(
     Args:
         inner: the real algorithm that runs on the turned rows.
     Raises:
-        ValueError: the phase varies along P, the inputs are complex, or expand or shrink couple N and P.
+        ValueError: the phase varies along P, the inputs are complex, expand or shrink couple N and P, or the structure
+            is no `Diagonal`.
     Source: rotary position embedding (2104.09864) as a change of frame; cosFormer, LRPE, RetNet, GateLoop.
     """
+    require_diagonal(structure, "rotate")
     if structure.phase is None:
         raise ValueError("rotate needs a phase, but the oscillation has none: use algorithm=auto")
     _refuse_columns(structure, inputs, expand, shrink)

@@ -7,7 +7,7 @@ Offered for comparison, because the literature of S5, LRU and Mamba states its r
 import torch
 
 from lcsm.ops.problem import Problem
-from lcsm.ops.reference import blank_memory, extents, read_all
+from lcsm.ops.reference import blank_memory, extents, read_all, require_diagonal
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import Diagonal
 
@@ -25,8 +25,12 @@ def scan(
     """Combine neighbouring steps in pairs, then pairs of pairs; arguments and results as in `ops.reference`.
 
     Memory: several tensors of size B L H N P, twice that for the backward pass.
+
+    Raises:
+        ValueError: the structure is no `Diagonal`.
     Source: Blelloch 1990, in the form of `jax.lax.associative_scan`.
     """
+    require_diagonal(structure, "scan")
     batch, length = extents(structure, inputs, expand, shrink)
     blank = blank_memory(problem, structure, inputs, expand, batch)
     before = blank if memory is None else memory.to(torch.promote_types(blank.dtype, memory.dtype))

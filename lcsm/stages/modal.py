@@ -23,7 +23,7 @@ from lcsm.parameters import formed_before, mark
 from lcsm.shapes import Complex, Factor, Float, Stream, Tensor
 from lcsm.stages.base import Oscillation, Shrink
 from lcsm.stages.segments import resets_of
-from lcsm.structures import LOG_DECAY_FLOOR, Context, Eigenvalues, Register, widen
+from lcsm.structures import LOG_DECAY_FLOOR, Context, Eigenvalues, Factored, Register, widen
 
 
 class ModalOscillation(Oscillation):
@@ -53,7 +53,7 @@ class ModalOscillation(Oscillation):
         start = torch.polar(torch.full_like(angle, exp(-1 / count)), angle)[None, :, None]
         self.eigenvalues = mark(nn.Parameter(pairs_of(start, num_heads, value_dim)), group="oscillation")
 
-    def structure(self) -> Eigenvalues:
+    def structure(self) -> Factored:
         """The eigenvalues, those outside the unit disc pulled to its border."""
         values = torch.view_as_complex(widen(self.eigenvalues))[None, None]
         modulus = values.to(torch.complex128).abs()
@@ -61,12 +61,12 @@ class ModalOscillation(Oscillation):
         values = torch.where(modulus > 1, values / modulus.to(values.real.dtype), values)
         wide = values.to(torch.complex128)
         log = wide.abs().clamp_min(torch.finfo(torch.float64).tiny).log().clamp_min(LOG_DECAY_FLOOR)
-        kind = Register if self.taps else Eigenvalues
+        kind: type[Factored] = Register if self.taps else Eigenvalues
         return kind(log_decay=log.to(values.real.dtype), phase=wide.angle().to(values.real.dtype), factors=values)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Eigenvalues | None = None, context: Context | None = None
-    ) -> tuple[Eigenvalues, Eigenvalues]:
+        self, x: Stream, expand: Factor, past: Factored | None = None, context: Context | None = None
+    ) -> tuple[Factored, Factored]:
         before = formed_before(past)
         found = self.structure() if before is None else before
         return found, found

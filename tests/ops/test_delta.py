@@ -11,7 +11,7 @@ from lcsm.ops import delta_loop as loop
 from lcsm.ops.chunk_decay import CHUNK
 from lcsm.ops.delta import delta
 from lcsm.ops.delta_chunk import inverted
-from lcsm.ops.dispatch import fitting
+from lcsm.ops.dispatch import ALGORITHMS, fitting
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
 from lcsm.structures import Delta, LowRank
@@ -199,3 +199,10 @@ def test_dispatch_offers_it_for_data_driven_low_rank_oscillations():
     constant = Problem(**DELTA, decay="HN", expand="HN", shrink="HN")
     assert fitting(constant) == ("delta", "reference")
     assert fitting(Problem(**{**vars(constant), "gain": None})) == ("convolution", "reference")
+
+
+@pytest.mark.parametrize("name", ["elementwise", "scan", "lockstep", "rotate"])
+def test_algorithms_of_a_diagonal_refuse_what_a_low_rank_term_would_add(name: str):
+    settings = {**vars(problem("LHN")), "kind": "diagonal"}
+    with pytest.raises(ValueError, match=f"algorithm={name} needs a Diagonal, but received Delta"):
+        call(ALGORITHMS[name], Problem(**settings), Delta, leaves_of("LHN", True, 3))

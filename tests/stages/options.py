@@ -10,7 +10,7 @@ import yaml
 from lcsm.components import resolve
 from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source, Stage
 from lcsm.stages.segments import starts
-from lcsm.structures import Context, Diagonal, Structure
+from lcsm.structures import Context, Decaying, Structure
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = {
@@ -87,5 +87,5 @@ def shape(declaration: str) -> tuple[int, ...]:
 def parts(value: Any) -> dict[str, torch.Tensor]:
     """The tensors of what a stage returned, by name."""
     if isinstance(value, Structure):
-        return value.tensors() | ({"log": value.log(0, LENGTH)} if isinstance(value, Diagonal) else {})
+        return value.tensors() | ({"log": value.log(0, LENGTH)} if isinstance(value, Decaying) else {})
     return value if isinstance(value, dict) else {"value": value}

@@ -5,7 +5,7 @@ import torch
 
 from lcsm.ops.problem import Problem
 from lcsm.stages.oscillation.mixed import MixedDiagonal
-from lcsm.structures import Dense, Diagonal
+from lcsm.structures import Decaying, Dense
 from tests.stages import options
 from tests.stages.options import BATCH, CONF, GROUPS, LENGTH, build, call, example, names, parts, shape
 
@@ -65,7 +65,7 @@ def test_decay_is_held_as_the_declared_factors_and_summands(option: str):
     stage = build("oscillation", option)
     structure = call(stage, example())[0]
     terms = sorted(shape(term) for term in (stage.decay or "").replace("+", "*").split("*"))
-    if isinstance(structure, Diagonal):
+    if isinstance(structure, Decaying):
         fields = [structure.log_decay, structure.step, structure.columns]
         if isinstance(structure, MixedDiagonal):
             fields = [structure.logits, structure.weights]

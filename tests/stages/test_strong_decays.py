@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.language_model import LanguageModel
 from lcsm.stages.oscillation.delta import ForgetGate
-from lcsm.structures import Diagonal
+from lcsm.structures import Decaying
 from tests.stages.gated import MODELS, model_of, tokens
 
 DELTA = ["deltanet", "gated_deltanet", "kda", "comba", "gdn2", "deltaproduct", "rwkv7", "fwp"]
@@ -54,7 +54,7 @@ def drawn(value: Tensor, choices: Tensor) -> Tensor:
 
 def strengthen(structure: Any) -> Any:
     """The same structure with log-decays between 0 and -300."""
-    assert isinstance(structure, Diagonal)
+    assert isinstance(structure, Decaying)
     changed = {"log_decay": drawn(structure.log_decay, LOGS)}
     if structure.step is not None:
         changed["step"] = drawn(structure.step, torch.tensor([1.0]))

@@ -135,7 +135,7 @@ class DssSoftmax(SharedModes):
 
     def forward(
         self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
-    ) -> tuple[Diagonal, Any]:
+    ) -> tuple[Diagonal | Growing, Any]:
         log_decay, phase, rates = self.rates()
         grows = (log_decay > 0).to(log_decay.dtype)
         mirrored, turned = (part * (1 - 2 * grows) for part in (log_decay, phase))

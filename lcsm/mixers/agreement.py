@@ -20,13 +20,14 @@ def declare(
     if shrink.complex_memory is not None and shrink.complex_memory != (oscillation.phase is not None):
         needed, way_out = ("complex", "shrink=memory") if shrink.complex_memory else ("real", "shrink=memory_complex")
         raise UsageError(
-            f"this shrink reads a {needed} memory, but the oscillation's phase is {oscillation.phase!r}: "
+            f"shrink={type(shrink).__name__} reads a {needed} memory, but the phase of "
+            f"oscillation={type(oscillation).__name__} is {oscillation.phase!r}:\n"
             f"use {way_out}, or an oscillation {'with' if shrink.complex_memory else 'without'} a phase"
         )
     if expand.complex_values and oscillation.phase is None:
         raise UsageError(
-            "this expand is complex, but the oscillation turns nothing (it has no phase): use expand=data_driven or "
-            "learned,\nor an oscillation with a phase such as complex_decay"
+            f"expand={type(expand).__name__} is complex, but oscillation={type(oscillation).__name__} has no phase:\n"
+            "use expand=data_driven or learned, or an oscillation with a phase such as complex_decay"
         )
     if shrink.pairs is not None and shrink.pairs != oscillation.pairs:
         raise UsageError(
@@ -35,7 +36,8 @@ def declare(
         )
     if oscillation.log_scale_start is not None and not normaliser.denominator:
         raise UsageError(
-            "this oscillation weighs what is written without bound, and only a denominator takes that out again:\n"
+            f"oscillation={type(oscillation).__name__} weighs what is written without bound, which only a denominator "
+            "takes out again:\n"
             "use normaliser=denominator, denominator_bounded or mlstm"
         )
     return Problem(
@@ -73,8 +75,9 @@ def check_substeps(input: Input, expand: Expand, oscillation: Oscillation, shrin
     for group, stage in (("input", input), ("expand", expand)):
         if varies(stage.varies, "L") and stage.substeps != count:
             raise UsageError(
-                f"this oscillation writes {count} times per token, but {group}={type(stage).__name__} gives "
-                f"{stage.substeps}: use input=value and expand=key, or set oscillation.substeps={stage.substeps}"
+                f"oscillation={type(oscillation).__name__} writes {count} times per token, but "
+                f"{group}={type(stage).__name__} gives {stage.substeps}:\n"
+                f"use input=value and expand=key, or set oscillation.substeps={stage.substeps}"
             )
     if skip in ("inputs", "heads") and count > 1:
         raise UsageError(f"mixer.skip={skip} needs one input per token, but there are {count}: set mixer.skip=none")

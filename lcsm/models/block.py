@@ -1,4 +1,4 @@
-"""The pre-norm residual block: token mixer, then channel mixer."""
+"""The residual block, norms before or after: token mixer, then channel mixer."""
 
 from __future__ import annotations
 

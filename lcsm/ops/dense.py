@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lcsm.errors import UsageError
 from lcsm.ops.block_scan import walk_blocks
 from lcsm.ops.blocks import Block, Ranges, Walk, ranges, total
 from lcsm.ops.lockstep import lockstep
@@ -156,16 +157,16 @@ def _refuse_defective(values: Tensor, vectors: Tensor, epsilon: float, different
     """Matrices whose eigenvectors, or the gradients of these, would lose all precision."""
     condition = float(torch.linalg.cond(vectors).max())
     if not condition * epsilon < LARGEST_LOSS:
-        raise ValueError(
-            f"diagonalise: the eigenvectors of matrix have condition number {condition:.1e}, at most "
-            f"{LARGEST_LOSS / epsilon:.0e} keeps its precision:\nuse algorithm=powers"
+        raise UsageError(
+            f"mixer.algorithm=diagonalise: the eigenvectors of matrix have condition number {condition:.1e}, at most "
+            f"{LARGEST_LOSS / epsilon:.0e} keeps its precision:\nuse mixer.algorithm=powers"
         )
     if differentiated and values.shape[-1] > 1:
         distances = (values.unsqueeze(-1) - values.unsqueeze(-2)).abs()
         distances.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
         gap = float(distances.min())
         if gap < SMALLEST_GAP:
-            raise ValueError(
-                f"diagonalise: two eigenvalues of matrix differ by {gap:.1e}, but gradients need {SMALLEST_GAP:.0e}:\n"
-                "use algorithm=powers"
+            raise UsageError(
+                f"mixer.algorithm=diagonalise: two eigenvalues of matrix differ by {gap:.1e}, but gradients need "
+                f"{SMALLEST_GAP:.0e}:\nuse mixer.algorithm=powers"
             )

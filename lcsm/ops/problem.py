@@ -119,7 +119,9 @@ class Problem:
                 "keep the oscillation with expand=data_driven or learned, or keep the expand with oscillation=diag"
             )
         if self.pairs and self.phase is None and self.kind == "diagonal":
-            found.append("pairs=True needs an oscillation with a phase: use a complex oscillation or pairs=False")
+            found.append(
+                "oscillation.pairs=true needs a phase, but the oscillation has none: set oscillation.pairs=false"
+            )
         if self.kind in ("dense", "low_rank") and any(varies(axes, "P") for axes in (self.expand, self.shrink)):
             found.append(
                 f"a {self.kind} oscillation mixes the rows of the memory and needs expand and shrink that are constant "

@@ -25,7 +25,7 @@ REFUSED = {
     ),
     "gain along N and P": ({"gain": "HNP"}, "one of them"),
     "gain along N on a per-channel expand": ({"gain": "LHN", "expand": "HNP"}, "expand=data_driven"),
-    "pairs without phase": ({"pairs": True}, "pairs=False"),
+    "pairs without phase": ({"pairs": True}, "oscillation.pairs=false"),
     "dense with a per-channel shrink": ({"kind": "dense", "decay": None, "shrink": "HNP"}, "oscillation=diag"),
     "running maximum over rows": ({"stabilised": True}, "along L and H only"),
 }

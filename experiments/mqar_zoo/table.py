@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import statistics
 import sys
 from collections import defaultdict
@@ -22,7 +23,11 @@ from zoo_runs import Run, found
 
 from lcsm.commands.show import describe, sizes
 
-COLUMNS = ("model", "median", "lowest", "highest", "seeds", "lr", "steps", "ms_per_step", "state", "parameters")
+COLUMNS = (
+    "model", "median", "lowest", "highest", "seeds", "lr", "steps", "ms_per_step", "state", "parameters", "algorithm",
+)  # fmt: skip
+# Below it a model knows at most which values a text has, so that names would only cover each other.
+NAMED_FROM = 0.3
 
 
 def rows(root: Path) -> list[dict[str, Any]]:
@@ -55,29 +60,60 @@ def row(model: str, rates: dict[float, list[Run]], root: Path) -> dict[str, Any]
         "ms_per_step": round(1000 * seconds / max(1, steps), 1),
         "state": card["state_numbers"],
         "parameters": card["parameters"],
+        "algorithm": card["layers"][0]["algorithm"],
     }
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The table for people."""
-    lines = [f"| {' | '.join(COLUMNS)} |", f"| --- |{' ---: |' * (len(COLUMNS) - 1)}"]
+    lines = [f"| {' | '.join(COLUMNS)} |", f"| --- |{' ---: |' * (len(COLUMNS) - 2)} --- |"]
     for cells in rows:
         shown = [cells["model"], *(f"{cells[key]:.4f}" for key in ("median", "lowest", "highest"))]
         shown += [f"{cells['seeds']}", f"{cells['lr']:g}", f"{cells['steps']:,}", f"{cells['ms_per_step']:.0f}"]
-        shown += [f"{cells['state']:,}", f"{cells['parameters']:,}"]
+        shown += [f"{cells['state']:,}", f"{cells['parameters']:,}", cells["algorithm"]]
         lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
 
 
+def neighbours(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Rows whose points almost cover each other, best first, so that their names can stand below each other."""
+    groups: list[list[dict[str, Any]]] = []
+    for cells in sorted(rows, key=lambda cells: -cells["median"]):
+        for group in groups:
+            last = group[-1]
+            if abs(math.log10(cells["state"] / last["state"])) < 0.1 and last["median"] - cells["median"] < 0.05:
+                group.append(cells)
+                break
+        else:
+            groups.append([cells])
+    return groups
+
+
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy over state size, with the range over seeds and a name at every point."""
+    """Accuracy over state size, with the range over seeds, a colour per algorithm and the names of those that learn."""
     figure, axes = pyplot.subplots(figsize=(10, 7), layout="constrained")
-    for cells in rows:
-        low, high = cells["median"] - cells["lowest"], cells["highest"] - cells["median"]
-        axes.errorbar(cells["state"], cells["median"], [[low], [high]], fmt="o", color="tab:blue", markersize=4)
-        axes.annotate(
-            cells["model"], (cells["state"], cells["median"]), xytext=(4, 3), textcoords="offset points", fontsize=7
+    for number, algorithm in enumerate(sorted({cells["algorithm"] for cells in rows})):
+        group = [cells for cells in rows if cells["algorithm"] == algorithm]
+        median = [cells["median"] for cells in group]
+        ranges = [
+            [cells["median"] - cells["lowest"] for cells in group],
+            [cells["highest"] - cells["median"] for cells in group],
+        ]
+        axes.errorbar(
+            [cells["state"] for cells in group],
+            median,
+            ranges,
+            fmt="o",
+            color=f"C{number}",
+            markersize=5,
+            label=algorithm,
         )
+    for group in neighbours([cells for cells in rows if cells["median"] >= NAMED_FROM]):
+        text = "\n".join(cells["model"] for cells in group)
+        lowest = min(group, key=lambda cells: cells["median"])
+        point = (lowest["state"], lowest["median"])
+        axes.annotate(text, point, xytext=(4, -4), textcoords="offset points", fontsize=8, va="top")
+    axes.legend(title="algorithm of the first layer", loc="center left")
     axes.set(
         xscale="log",
         xlabel="state: real numbers that a sequence carries, all layers",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 import torch.nn.functional as F
 
-from lcsm.shapes import Bool, Float, Tensor
+from lcsm.shapes import Bool, Float, Resets, Tensor
 
 # Tokens per chunk: enough for the full rate of the matrix products, few enough that pairs cost little; a power of two.
 CHUNK = 64
@@ -20,12 +20,26 @@ WIDTHS = (16, 4)
 # exp(+-40), so that neither they nor the product of two of them overflows float32 or turns denormal, which would take
 # 200 times as long.
 MIDPOINT_RANGE = 40.0
+# The factors of so many numbers are made at once: small heads share the cost of a call, large ones stay in the cache.
+TOGETHER = 1 << 16
 
 LogDecay = Float[Tensor, "#B #L #H #N"]
 ColumnDecay = Float[Tensor, "#B #L #H #P"]
 Vectors = Float[Tensor, "B H C N"]
 Form = TypeVar("Form")
 Maker = Callable[[Tensor, bool], Sequence[Form]]
+
+
+def spans(length: int) -> list[tuple[int, int]]:
+    """Start and stop of every chunk."""
+    return [(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
+
+
+def divided(resets: Resets | None, length: int) -> list[bool]:
+    """Which chunks hold a reset of any row."""
+    if resets is None:
+        return [False] * len(spans(length))
+    return F.pad(resets.any(0), (0, -length % CHUNK)).view(-1, CHUNK).any(1).tolist()
 
 
 class AxisDecay:
@@ -124,6 +138,23 @@ class Pass(NamedTuple):
     gradient: Vectors
 
 
+def received(
+    end: Float[Tensor, "B H N"], scalar: bool, rows: int, segments: Segments | None
+) -> tuple[Float[Tensor, "... C C"], Float[Tensor, "B H #C N"]]:
+    """What the log-decays of a chunk receive: weights of the shares of its steps, and what the memory at its end gives.
+
+    Args:
+        end: memory after the chunk times its gradient, summed over the other axis.
+        scalar: whether one log-decay serves all of N.
+        rows: C, steps of the chunk.
+    """
+    ends = (end.sum(2, keepdim=True) if scalar else end)[:, :, None]
+    later = _not_before(rows, end.device, end.dtype)
+    if segments is None:
+        return later, ends
+    return later * segments.same * segments.carried, ends * segments.last * segments.carried
+
+
 @lru_cache(maxsize=32)
 def _not_before(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Ones [C, C] where the column's step is not before the row's."""
@@ -153,11 +184,7 @@ class DecayGradient:
             end: memory after the chunk times its gradient, summed over the other axis, [B H N].
         """
         share = self._share(reading, writing)
-        ends = (end.sum(2, keepdim=True) if self.scalar else end)[:, :, None]
-        later = _not_before(share.shape[2], share.device, share.dtype)
-        if segments is not None:
-            later = later * segments.same * segments.carried
-            ends = ends * segments.last * segments.carried
+        later, ends = received(end, self.scalar, share.shape[2], segments)
         if self.axis.constant:
             ends = ends.sum(2, keepdim=True) if segments is not None else ends * (stop - start)
             self.total += torch.matmul(later.sum(-2, keepdim=True), share).add_(ends).transpose(1, 2)

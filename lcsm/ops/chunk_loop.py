@@ -6,16 +6,25 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from lcsm.ops.chunk_decay import CHUNK, MIDPOINT_RANGE, WIDTHS, AxisDecay, DecayGradient, Pass, Segments, Values
+from lcsm.ops.chunk_decay import (
+    CHUNK,
+    MIDPOINT_RANGE,
+    TOGETHER,
+    WIDTHS,
+    AxisDecay,
+    DecayGradient,
+    Pass,
+    Segments,
+    Values,
+    divided,
+    spans,
+)
 from lcsm.ops.chunk_exact import UNDECAYED, ExactChunk, Within, filled, within
 from lcsm.ops.chunk_midpoint import Midpoint, MidpointChunk, Workspace, midpoints
 from lcsm.shapes import Float, Memory, Outputs, Resets, Tensor
 
-# The factors of so many numbers are made at once: small heads share the cost of a call, large ones stay in the cache.
-TOGETHER = 1 << 16
 EXACT = {width: partial(within, width=width) for width in (*WIDTHS, 1)}
 
 Steps = Float[Tensor, "B L H N"]
@@ -48,7 +57,7 @@ class Plan:
     def __init__(self, call: Call) -> None:
         length, exclusive = call.inputs.shape[1], call.exclusive
         self.call = call
-        self.spans = [(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
+        self.spans, self.divided = spans(length), divided(call.resets, length)
         self.rows = None if call.rows is None else AxisDecay(call.rows, length, exclusive)
         self.columns = None if call.columns is None else AxisDecay(call.columns, length, exclusive)
         self.work = Workspace()
@@ -56,11 +65,9 @@ class Plan:
         # the segments of one chunk serve its memories and its decays along both axes
         self.latest: tuple[tuple[int, bool], Segments] | None = None
         half_sums = [axis.half_sums(CHUNK) for axis in (self.rows, self.columns) if axis is not None]
-        self.exact, self.divided = [False] * len(self.spans), [False] * len(self.spans)
+        self.exact = [False] * len(self.spans)
         if half_sums:
             self.exact = (torch.stack(half_sums).sum(0) < -MIDPOINT_RANGE).tolist()
-        if call.resets is not None:
-            self.divided = F.pad(call.resets.any(0), (0, -length % CHUNK)).view(-1, CHUNK).any(1).tolist()
 
     def segments(self, index: int, fill: bool = False) -> Segments | None:
         """Which rows of a chunk belong together, None if all do; `fill`: with rows up to a power of two."""

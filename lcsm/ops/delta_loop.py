@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from lcsm.ops.chunk_decay import CHUNK, MIDPOINT_RANGE, AxisDecay, LogDecay, Segments
+from lcsm.ops.chunk_decay import (
+    CHUNK,
+    MIDPOINT_RANGE,
+    TOGETHER,
+    AxisDecay,
+    LogDecay,
+    Segments,
+    divided,
+    received,
+    spans,
+)
 from lcsm.ops.chunk_exact import UNDECAYED, filled
 from lcsm.ops.chunk_midpoint import midpoints
 from lcsm.ops.delta_chunk import DeltaChunk, Solved, Steps
 from lcsm.ops.delta_exact import MAKERS
 from lcsm.shapes import Float, Memory, Outputs, Resets, Tensor
-
-# The factors of so many numbers are made at once: small heads share the cost of a call, large ones stay in the cache.
-TOGETHER = 1 << 16
 
 Rows = Float[Tensor, "B L H N"]
 Piece = Float[Tensor, "B H C N"]
@@ -55,15 +61,13 @@ class Plan:
     """
 
     def __init__(self, length: int, decay: LogDecay | None, resets: Resets | None, exclusive: bool) -> None:
-        self.spans = [(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
+        self.spans, self.divided = spans(length), divided(resets, length)
         self.decay, self.resets, self.exclusive = decay, resets, exclusive
-        self.exact, self.divided = [False] * len(self.spans), [False] * len(self.spans)
+        self.exact = [False] * len(self.spans)
         if decay is not None:
             self.axis = AxisDecay(decay, length, False)
             self.exact = (self.axis.half_sums(CHUNK) < -MIDPOINT_RANGE).tolist()
             self.widths = self.axis.widths() if any(self.exact) else []
-        if resets is not None:
-            self.divided = F.pad(resets.any(0), (0, -length % CHUNK)).view(-1, CHUNK).any(1).tolist()
 
     def chunk(self, index: int, dtype: torch.dtype) -> DeltaChunk:
         """How the steps of chunk `index` see each other."""
@@ -211,12 +215,6 @@ def _put(places: Steps, gradients: Steps, scale: Scale | None) -> None:
             place.copy_(gradient) if factor is None else torch.mul(gradient, factor, out=place)
 
 
-@lru_cache(maxsize=32)
-def _not_before(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Ones [C, C] where the column's step is not before the row's."""
-    return torch.ones(length, length, dtype=dtype, device=device).triu()
-
-
 class DecayGradient:
     """The gradient of the log-decays, collected chunk by chunk; `docs/delta.md` derives it.
 
@@ -247,12 +245,7 @@ class DecayGradient:
         for direction, gradient in zip(steps.directions(), gradients.directions(), strict=True):
             share = share - self._share(direction, gradient)
         share = share[:, :, : stop - start]
-        ends = (end.sum(2, keepdim=True) if self.scalar else end)[:, :, None]
-        later = _not_before(stop - start, share.device, share.dtype)
-        segments = self.plan.segments(index, share.dtype)
-        if segments is not None:
-            later = later * segments.same * segments.carried
-            ends = ends * segments.last * segments.carried
+        later, ends = received(end, self.scalar, stop - start, self.plan.segments(index, share.dtype))
         self.total[:, start:stop].copy_((later @ share + ends).transpose(1, 2))
 
     def _share(self, values: Piece, gradient: Piece) -> Piece:

@@ -6,20 +6,23 @@ from typing import Any
 
 from torch import Tensor
 
-from lcsm.mixers.eos import EosMixer
-from lcsm.models.block import Block
+from tests.golden.given import activation
 
 NORMS = {"layernorm": "layer"}
 OUTPUTS = {"full_glu": "full_glu", "half_glu1": "half_glu1", "half_glu2": "half_glu2", "gelu": "none"}
 
 
-def block_of(config: dict[str, Any], mixer: EosMixer) -> Block:
-    """The block of a layer case, without channel mixer."""
-    assert config["residual"] and config["norm"] in NORMS
-    placement = "pre" if config["prenorm"] else "post"
-    return Block(
-        mixer, None, config["H"], NORMS[config["norm"]], config["norm_eps"], config["dropout"], placement, False
-    ).double()
+def block_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What a layer case says of the block and of the mixer's output; the named models have no channel mixer."""
+    assert config["residual"]
+    return {
+        "model.dropout": config["dropout"],
+        "mixer.activation": activation(config["gelu"]),
+        "mixer.output": OUTPUTS[config["activation"]],
+        "block.norm": NORMS[config["norm"]],
+        "block.epsilon": config["norm_eps"],
+        "block.placement": "pre" if config["prenorm"] else "post",
+    }
 
 
 def block_tensors(tensors: dict[str, Tensor], leaves: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,35 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lcsm.mixers.eos import EosMixer
-from lcsm.models.build import Builder
-from tests.compose import compose
 from tests.golden.case import Case
+from tests.golden.given import named
 from tests.golden.replay import algorithms, call, finish, leaves_of
 
 Tensors = dict[str, Tensor]
 
 
-def build(case: Case, model: str, algorithm: str, **sizes: Any) -> EosMixer:
-    """The mixer of a named model in double precision; `sizes` are overrides with `__` for dots."""
-    config = case.config
+def common(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that every case names."""
     assert config["qk_l2norm"] and config["norm_before_gate"] and not config["conv_bias"] and not config["bias"]
     assert config["conv_activation"] == "silu" and config["beta_activation"] == "sigmoid"
-    settings = {
+    return {
         "model.d_model": config["d_model"],
-        "mixer.algorithm": algorithm,
         "mixer.gate": config["gate_activation"],
         "expand.epsilon": config["qk_l2norm_eps"],
         "shrink.epsilon": config["qk_l2norm_eps"],
         "normaliser.epsilon": config["norm_eps"],
         "oscillation.largest_strength": config["beta_max"],
         **{f"{stage}.kernel_size": config["conv_kernel"] for stage in ("input", "expand", "shrink")},
-        **{name.replace("__", "."): value for name, value in sizes.items()},
     }
-    composed = compose(f"model={model}", *(f"{key}={value}" for key, value in settings.items()))
-    mixer = Builder(composed).mixer(composed, 0, "layer").double()
-    assert isinstance(mixer, EosMixer)
-    return mixer
 
 
 def projections(weights: Tensors, taps: Tensors) -> Tensors:
@@ -58,10 +49,12 @@ def replay_layer(case: Case, model: str, sizes: dict[str, Any], parameters: Any)
     """Outputs and gradients of the case under each algorithm.
 
     Args:
+        sizes: settings by their paths, on top of the common ones.
         parameters: the mixer's parameters from the leaves.
     """
-    for name in algorithms(build(case, model, "auto", **sizes)):
+    settings = {**common(case.config), **sizes}
+    for name in algorithms(named(model, settings)):
         leaves = leaves_of(case)
-        outputs, _ = call(build(case, model, name, **sizes), parameters(leaves), leaves["x"])
+        outputs, _ = call(named(model, settings, name), parameters(leaves), leaves["x"])
         assert outputs.dtype == torch.float64
         yield from finish(case, name, leaves, {"y": outputs})

@@ -38,9 +38,9 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
 
     assert torch.isclose(torch.tensor(config["scale"]), torch.tensor(size**-0.5))
     sizes = {
-        "mixer__num_heads": heads,
-        "mixer__state_dim": size,
-        "mixer__value_dim": width,
-        "expand__num_groups": groups,
+        "mixer.num_heads": heads,
+        "mixer.state_dim": size,
+        "mixer.value_dim": width,
+        "expand.num_groups": groups,
     }
     return replay_layer(case, "gated_deltanet", sizes, parameters)

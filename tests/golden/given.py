@@ -1,21 +1,25 @@
-"""Stages that hand on given tensors, so that a case without projections runs through the project's mixer."""
+"""Stages that hand on given tensors, and mixers of named models, so that cases run through the project's mixer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lcsm.mixers.eos import EosMixer, State
+from lcsm.models.block import Block
+from lcsm.models.build import Builder
 from lcsm.ops.dispatch import fitting
 from lcsm.stages.base import READERS, Expand, Input, Normaliser, Oscillation, Shrink, Source
 from lcsm.stages.normaliser import Identity
 from lcsm.stages.source import Plain
 from lcsm.structures import Structure
+from tests.compose import compose
 from tests.golden.case import Case
-from tests.golden.replay import call, finish
+from tests.golden.replay import ACTIVATIONS, call, finish
 
 
 class GivenSource(Source):
@@ -102,17 +106,15 @@ def build(
     shrink: Shrink | Tensor,
     normaliser: Normaliser | None = None,
     source: Source | None = None,
-    d_model: int | None = None,
     **settings: Any,
 ) -> EosMixer:
     """A mixer in double precision; tensors [B L H P] and [B L H N] in place of stages are given values.
 
     Args:
-        sizes: H, N and P.
-        d_model: width of the layer, H P if it is none.
+        sizes: H, N and P; the layer is H P wide.
     """
     heads, rows, columns = sizes
-    width = heads * columns if d_model is None else d_model
+    width = heads * columns
     return EosMixer(
         Plain(width) if source is None else source,
         GivenInput(input) if isinstance(input, Tensor) else input,
@@ -123,6 +125,48 @@ def build(
         width, heads, rows, columns,
         reverse_shrink=None, **{**SETTINGS, **settings},
     ).double()  # fmt: skip
+
+
+# a state space system alone, without what follows it in a layer
+SYSTEM = {"mixer.activation": "identity", "mixer.output": "none"}
+
+
+def configured(model: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a named model.
+
+    Args:
+        settings: overrides by their paths, only of what the case names; all else comes from the YAML files.
+    """
+    words = (f"{path}={'null' if value is None else value}" for path, value in settings.items())
+    return compose(f"model={model}", *words)
+
+
+def named(model: str, settings: dict[str, Any], algorithm: str = "auto", layer: int = 0) -> EosMixer:
+    """The mixer of layer `layer` of a named model, in double precision."""
+    config = configured(model, {**settings, "mixer.algorithm": algorithm})
+    mixer = Builder(config).mixer(config, layer, "layer").double()
+    assert isinstance(mixer, EosMixer)
+    return mixer
+
+
+def named_block(model: str, settings: dict[str, Any], algorithm: str = "auto", layer: int = 0) -> Block:
+    """Layer `layer` of a named model with its norms and its channel mixer, in double precision."""
+    return Builder(configured(model, {**settings, "mixer.algorithm": algorithm})).block(layer).double()
+
+
+def activation(name: str) -> str:
+    """Our name of an activation."""
+    return ACTIVATIONS.get(name, name)
+
+
+def setting(value: Any) -> Any:
+    """A number of a case, where "none" stands for an absent one."""
+    return None if value == "none" else value
+
+
+def skip(config: dict[str, Any]) -> dict[str, str]:
+    """The settings of a system's skip: the model's own, or none."""
+    return {} if config["skip"] else {"mixer.skip": "none", "mixer.skip_init": "ones"}
 
 
 def identity(size: int) -> Tensor:
@@ -169,9 +213,21 @@ def heads(outputs: Tensor, num_heads: int) -> Tensor:
 
 
 def layer(
-    case: Case, leaves: dict[str, Tensor], make: Callable[..., EosMixer], tensors: dict[str, Tensor]
+    case: Case,
+    leaves: dict[str, Tensor],
+    model: str,
+    settings: dict[str, Any],
+    tensors: dict[str, Tensor],
+    index: int = 0,
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """A layer from x to y, in the layout of the case."""
+    """A named model's layer from x to y, in the layout of the case.
+
+    Args:
+        settings: as in `configured`.
+        tensors: the mixer's parameters.
+        index: number of the layer.
+    """
+    make = partial(named, model, settings, layer=index)
     first = case.config["layout"] == "LBD"
     x = leaves["x"].transpose(0, 1) if first else leaves["x"]
     yield from replayed(case, leaves, make, tensors, lambda y, state: {"y": y.transpose(0, 1) if first else y}, x)

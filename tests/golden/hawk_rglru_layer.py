@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from lcsm.mixers.eos import EosMixer
 from tests.golden.case import Case
 from tests.golden.given import layer
 from tests.golden.replay import leaves_of
-from tests.golden.rglru_layer import recurrence
+from tests.golden.rglru_layer import ALONE, common
 
 
 def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -18,13 +17,10 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     config, leaves = case.config, leaves_of(case)
     assert config["gate_structure"] == "dense" and config["conv"] == "none" and not config["gate_bias"]
     repeats = config["heads"] if config["a_shared_by_heads"] else 1
-
-    def make(**settings: str) -> EosMixer:
-        return recurrence(config, config["d_model"], 1, repeats, **settings)
-
+    settings = {**common(config), **ALONE, "oscillation.rate_repeats": repeats}
     tensors = {
         "oscillation.rate": leaves["a"],
         "oscillation.gate.weight": leaves["a_gate.weight"][None],
         "input.gate.weight": leaves["input_gate.weight"][None],
     }
-    yield from layer(case, leaves, make, tensors)
+    yield from layer(case, leaves, "hawk", settings, tensors)

@@ -7,30 +7,22 @@ from typing import Any
 
 from torch import Tensor
 
-from lcsm.mixers.eos import EosMixer
-from lcsm.stages.base import Input, Shrink
-from lcsm.stages.expand import HandCrafted as Ones
-from lcsm.stages.input import Projection
-from lcsm.stages.normaliser import LayerNorm
-from lcsm.stages.oscillation.gate import Gate
-from lcsm.stages.shrink import HandCrafted
 from tests.golden.case import Case
-from tests.golden.given import build, layer
+from tests.golden.given import activation, layer
 from tests.golden.replay import leaves_of
 
 
-def recurrence(config: dict[str, Any], input: Input, shrink: Shrink, phase: str, **settings: Any) -> EosMixer:
-    """A mixer of one recurrence."""
+def common(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of one recurrence."""
     assert config["forget_activation"] == "sigmoid" and config["norm"] == "layernorm" and config["bias"]
     assert config["norm_before_gate"]
-    width = config["d_model"]
-    base = None if phase == "none" else 1e4
-    gate = Gate(
-        width, width, 1, 1, 0, 1, {}, "scalar", 1.0, None, True, config["lower_bound"], True, phase, base
-    )  # fmt: skip
-    normaliser = LayerNorm(width, shrink.output_dim or 1, False, "weight_and_bias", config["norm_eps"])
-    rest = {"gate": config["gate_activation"], "bias": True, "output": "linear", "d_model": width, **settings}
-    return build((width, 1, 1), input, Ones(width, 1, "ones", "identity"), gate, shrink, normaliser, **rest)
+    return {
+        "model.d_model": config["d_model"],
+        "mixer.gate": config["gate_activation"],
+        "input.activation": activation(config["input_activation"]),
+        "oscillation.lower_bound": config["lower_bound"],
+        "normaliser.epsilon": config["norm_eps"],
+    }
 
 
 def parameters(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -52,10 +44,4 @@ def parameters(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
 def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """The case under each algorithm."""
     config, leaves = case.config, leaves_of(case)
-    width = config["d_model"]
-
-    def make(**settings: str) -> EosMixer:
-        projection = Projection(width, width, 1, config["input_activation"], True, None)
-        return recurrence(config, projection, HandCrafted(width, 1, "ones", "identity"), "none", **settings)
-
-    yield from layer(case, leaves, make, parameters(leaves))
+    yield from layer(case, leaves, "hgrn", common(config), parameters(leaves))

@@ -33,9 +33,9 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         }
 
     sizes = {
-        "mixer__num_heads": heads,
-        "mixer__state_dim": size,
-        "mixer__value_dim": size,
-        "mixer__gate_rank": size,
+        "mixer.num_heads": heads,
+        "mixer.state_dim": size,
+        "mixer.value_dim": size,
+        "mixer.gate_rank": size,
     }
     return replay_layer(case, "kda", sizes, parameters)

@@ -7,14 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lcsm.mixers.eos import EosMixer
-from lcsm.stages.expand import DataDriven as Expand
-from lcsm.stages.input import Projection
-from lcsm.stages.normaliser import RmsNorm
-from lcsm.stages.oscillation.fixed_decay import FORMULAS, FixedDecay
-from lcsm.stages.shrink import DataDriven as Shrink
+from lcsm.stages.oscillation.fixed_decay import FORMULAS
 from tests.golden.case import Case
-from tests.golden.given import build, layer
+from tests.golden.given import activation, layer
 from tests.golden.replay import leaves_of
 
 
@@ -23,26 +18,23 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     config, leaves = case.config, leaves_of(case)
     assert config["qkv_order"] == "per head: q, k, v" and config["scale"] == 1 and not config["bias"]
     assert config["norm"] == "rmsnorm_all_heads" and config["norm_before_gate"]
-    width, num_heads, rows = config["d_model"], config["heads"], config["head_dim"]
+    num_heads, rows = config["heads"], config["head_dim"]
     position = (config["layer_index"], config["num_layers"])
     torch.testing.assert_close(-FORMULAS["tnl"](num_heads, *position), torch.tensor(config["slopes"]))
-
-    def make(**settings: str) -> EosMixer:
-        activation = config["qkv_activation"]
-        common = (width, num_heads, rows, activation, False, None, None, False)
-        return build(
-            (num_heads, rows, rows),
-            Projection(width, num_heads, rows, activation, False, None),
-            Expand(*common),
-            FixedDecay(num_heads, rows, rows, *position, "scalar", "tnl", None),
-            Shrink(*common),
-            RmsNorm(num_heads, rows, 1, "heads", config["norm_eps"]),
-            d_model=width,
-            gate=config["gate_activation"],
-            output="linear",
-            **settings,
-        )
-
+    settings = {
+        "model.d_model": config["d_model"],
+        "model.num_layers": config["num_layers"],
+        "mixer.num_heads": num_heads,
+        "mixer.state_dim": rows,
+        "mixer.value_dim": rows,
+        "mixer.gate": config["gate_activation"],
+        # the release: another formula than the paper's, and a norm with weights
+        "oscillation": "tnl",
+        "normaliser.weight": "heads",
+        "normaliser.epsilon": config["norm_eps"],
+    }
+    for stage in ("input", "expand", "shrink"):
+        settings[f"{stage}.activation"] = activation(config["qkv_activation"])
     parts = leaves["qkv_proj.weight"].unflatten(0, (num_heads, 3, rows)).unbind(1)
     tensors = {
         f"{stage}.projection.weight": part.flatten(0, 1)
@@ -53,4 +45,4 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         "output.gate.weight": leaves["output_gate.weight"],
         "output.project.weight": leaves["out_proj.weight"],
     }
-    yield from layer(case, leaves, make, tensors)
+    yield from layer(case, leaves, "tnl", settings, tensors, config["layer_index"])

@@ -9,10 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer
-from lcsm.stages.input import Ones
-from lcsm.stages.mode_projection import ModeInput, ModeOutput
-from lcsm.stages.oscillation.lru import Lru
 from tests.golden.case import Case
+from tests.golden.given import SYSTEM, named, skip
 from tests.golden.replay import (
     algorithms,
     batched,
@@ -20,27 +18,28 @@ from tests.golden.replay import (
     final_memory,
     finish,
     leaves_of,
-    make_mixer,
     reals,
     structure_of,
     unbatched,
 )
 
 
-def build(config: dict[str, Any], **settings: Any) -> EosMixer:
-    """A mixer of one LRU, without output projection unless asked for."""
+def settings_of(config: dict[str, Any]) -> dict[str, Any]:
+    """What a case says of an LRU."""
     assert not config["bidirectional"] and not config["conj_sym"]
-    channels, modes = config["H"], config["N"]
-    return make_mixer(
-        channels,
-        1,
-        modes,
-        Ones(1),
-        ModeInput(channels, 1, modes, True, "normal", "none", 1, False),
-        Lru(1, modes, config["r_min"], config["r_max"], config["max_phase"]),
-        ModeOutput(channels, 1, modes, True, "normal", "none", 1, False),
-        **{"skip": "source" if config["skip"] else "none", **settings},
-    )
+    return {
+        "model.d_model": config["H"],
+        "mixer.state_dim": config["N"],
+        **skip(config),
+        "oscillation.smallest_modulus": config["r_min"],
+        "oscillation.largest_modulus": config["r_max"],
+        "oscillation.largest_phase": config["max_phase"],
+    }
+
+
+def build(config: dict[str, Any], algorithm: str = "auto") -> EosMixer:
+    """A mixer of one LRU, without output projection."""
+    return named("lru", {**settings_of(config), **SYSTEM}, algorithm)
 
 
 def parameters(leaves: dict[str, Tensor]) -> dict[str, Tensor]:

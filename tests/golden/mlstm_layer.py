@@ -6,14 +6,8 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from lcsm.mixers.eos import EosMixer
-from lcsm.stages.expand import DataDriven as Expand
-from lcsm.stages.input import Projection
-from lcsm.stages.normaliser import NormalisedDenominator
-from lcsm.stages.oscillation.two_gates import ExponentialInputGate
-from lcsm.stages.shrink import DataDriven as Shrink
 from tests.golden.case import Case
-from tests.golden.given import build, layer
+from tests.golden.given import layer, setting
 from tests.golden.replay import leaves_of
 
 
@@ -22,24 +16,17 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     config, leaves = case.config, leaves_of(case)
     assert config["norm"] == "layernorm_per_head_no_bias" and config["norm_before_gate"] and not config["bias"]
     assert config["initial_log_scale"] == "zero" and abs(config["scale"] - config["head_qk_dim"] ** -0.5) < 1e-12
-    cap = None if config["gate_soft_cap"] == "none" else config["gate_soft_cap"]
-    width, num_heads, rows, columns = (config[key] for key in ("d_model", "heads", "head_qk_dim", "head_v_dim"))
-
-    def make(**settings: str) -> EosMixer:
-        common = (width, num_heads, rows, "identity", False, None, None)
-        return build(
-            (num_heads, rows, columns),
-            Projection(width, num_heads, columns, "identity", False, None),
-            Expand(*common, False),
-            ExponentialInputGate(width, num_heads, cap, [3.0, 6.0], -10.0, 0.0),
-            Shrink(*common, True),
-            NormalisedDenominator(num_heads, columns, "at_least_one", config["eps"], config["norm_eps"]),
-            d_model=width,
-            gate=config["gate_activation"],
-            output="linear",
-            **settings,
-        )
-
+    num_heads, columns = config["heads"], config["head_v_dim"]
+    settings = {
+        "model.d_model": config["d_model"],
+        "mixer.num_heads": num_heads,
+        "mixer.state_dim": config["head_qk_dim"],
+        "mixer.value_dim": columns,
+        "mixer.gate": config["gate_activation"],
+        "oscillation.soft_cap": setting(config["gate_soft_cap"]),
+        "normaliser.epsilon": config["eps"],
+        "normaliser.norm_epsilon": config["norm_eps"],
+    }
     names = {
         "input.projection": "v",
         "expand.projection": "k",
@@ -55,4 +42,4 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         "oscillation.project_input.bias": leaves["igate_preact.bias"],
         "normaliser.norm.weight": leaves["multihead_norm.weight"].view(num_heads, columns),
     }
-    yield from layer(case, leaves, make, tensors)
+    yield from layer(case, leaves, "mlstm", settings, tensors)

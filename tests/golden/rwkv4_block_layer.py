@@ -7,17 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lcsm.models.block import Block
-from lcsm.models.channel import ShiftedMlp
 from lcsm.ops.dispatch import fitting
-from lcsm.stages.expand import HandCrafted
-from lcsm.stages.input import Projection
-from lcsm.stages.normaliser import Denominator
-from lcsm.stages.oscillation.exponential_rate import WeightedRate
-from lcsm.stages.present import PresentOnes
-from lcsm.stages.token_shift import TokenShift
 from tests.golden.case import Case
-from tests.golden.given import build
+from tests.golden.given import named_block
 from tests.golden.replay import call, finish, leaves_of
 
 # theirs -> ours
@@ -41,28 +33,20 @@ CHANNEL = {
 }
 
 
-def block_of(config: dict[str, Any], algorithm: str) -> Block:
-    """The block in double precision."""
+def settings_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the case names."""
     assert config["norm"] == "layernorm" and config["prenorm"] and config["residual"] and not config["bias"]
     assert config["time_mix_start"] == "zero" and config["decay_rule"] == "exp(-exp(time_decay))"
-    width, channels = config["d_model"], config["d_attention"]
-    mix = {reader: [1.0, 0.0] for reader in ("input", "oscillation", "gate")}
-    mixer = build(
-        (channels, 1, 1),
-        Projection(width, channels, 1, "identity", False, None),
-        HandCrafted(channels, 1, "ones", "identity"),
-        WeightedRate(width, channels, 1, 0, 1, -5.0, 8.0, -1e38),
-        PresentOnes(channels, 1),
-        Denominator("clamp", 1e-30),
-        TokenShift(width, 0, 1, mix),
-        d_model=width,
-        gate=config["receptance_activation"],
-        output="linear",
-        algorithm=algorithm,
-    )
-    ratio, mix = config["d_ffn"] / width, {part: [1.0, 0.0] for part in ("key", "gate")}
-    channel = ShiftedMlp(width, 0, 1, ratio, config["ffn_activation"], gate=True, mix=mix)
-    return Block(mixer, channel, width, "layer", config["norm_eps"], config["dropout"], "pre", False).double()
+    return {
+        "model.d_model": config["d_model"],
+        "model.num_layers": config["layer_index"] + 1,
+        "model.dropout": config["dropout"],
+        "mixer.num_heads": config["d_attention"],
+        "mixer.gate": config["receptance_activation"],
+        "channel.ratio": config["d_ffn"] / config["d_model"],
+        "channel.activation": config["ffn_activation"],
+        "block.epsilon": config["norm_eps"],
+    }
 
 
 def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -74,6 +58,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     tensors["mixer.oscillation.log_rate"] = leaves["attention.time_decay"][:, None, None]
     for ours, theirs in (("mixer_norm", "ln1"), ("channel_norm", "ln2")):
         tensors |= {f"{ours}.{kind}": leaves[f"{theirs}.{kind}"] for kind in ("weight", "bias")}
-    for name in fitting(block_of(config, "auto").mixer.problem):
-        outputs, _ = call(block_of(config, name), tensors, leaves["x"])
+    settings, index = settings_of(config), config["layer_index"]
+    for name in fitting(named_block("rwkv4", settings, layer=index).mixer.problem):
+        outputs, _ = call(named_block("rwkv4", settings, name, index), tensors, leaves["x"])
         yield from finish(case, name, leaves, {"y": outputs})

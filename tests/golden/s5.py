@@ -9,10 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer
-from lcsm.stages.input import Ones
-from lcsm.stages.mode_projection import ModeInput, ModeOutput
-from lcsm.stages.oscillation.s5 import S5
 from tests.golden.case import Case
+from tests.golden.given import SYSTEM, named, skip
 from tests.golden.replay import (
     DISCRETISATIONS,
     algorithms,
@@ -21,34 +19,32 @@ from tests.golden.replay import (
     final_memory,
     finish,
     leaves_of,
-    make_mixer,
     reals,
     structure_of,
     unbatched,
 )
 
 
-def build(config: dict[str, Any], **settings: Any) -> EosMixer:
-    """A mixer of one S5 system, without output projection unless asked for."""
-    channels, modes, pairs = config["H"], config["P"], config["conj_sym"]
-    rule = DISCRETISATIONS[config["discretization"]]
-    real = "clip" if config["clip_eigs"] else "exp"
-    oscillation = S5(1, modes, 1, pairs, real, rule, [1e-3, 1e-1], config["step_rescale"], False)
-    reverse = "own" if config["bidirectional"] else "none"
-    settings = {"skip": "source" if config["skip"] else "none", "reverse": reverse, **settings}
-    shrinks = [ModeOutput(channels, 1, modes, True, "complex_normal", "none", 1, pairs) for _ in range(2)]
-    return make_mixer(
-        channels,
-        1,
-        modes,
-        Ones(1),
-        ModeInput(channels, 1, modes, True, "normal", "none", 1, pairs),
-        oscillation,
-        shrinks[0],
-        shrinks[1] if settings["reverse"] == "own" else None,
-        reverse_exclusive=not config["backward_includes_current"],
-        **settings,
-    )
+def settings_of(config: dict[str, Any]) -> dict[str, Any]:
+    """What a case says of an S5 system."""
+    return {
+        "model.d_model": config["H"],
+        "mixer.state_dim": config["P"],
+        **skip(config),
+        "mixer.reverse": "own" if config["bidirectional"] else "none",
+        "mixer.reverse_exclusive": not config["backward_includes_current"],
+        "oscillation.blocks": config["blocks"],
+        "oscillation.pairs": config["conj_sym"],
+        "oscillation.real": "clip" if config["clip_eigs"] else "exp",
+        "oscillation.discretisation": DISCRETISATIONS[config["discretization"]],
+        "oscillation.rate": config["step_rescale"],
+    }
+
+
+def build(config: dict[str, Any], algorithm: str = "auto", **settings: str) -> EosMixer:
+    """A mixer of one S5 system, without output projection; `settings` are those of the mixer."""
+    overrides = {f"mixer.{name}": value for name, value in settings.items()}
+    return named("s5", {**settings_of(config), **SYSTEM, **overrides}, algorithm)
 
 
 def parameters(config: dict[str, Any], leaves: dict[str, Tensor]) -> dict[str, Tensor]:

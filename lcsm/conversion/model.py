@@ -21,7 +21,7 @@ from lcsm.stages.long_convolution.block import ShiftBlock
 from lcsm.stages.modal import ModalKernel, ModalOscillation, ModalShrink
 from lcsm.structures import widen
 
-STAGES = "lcsm.stages"
+PACKAGE = "lcsm.stages"
 # eigenvalue of modes without a weight
 UNUSED = 0.5
 # largest number of real states that is tried where nothing else is said
@@ -195,7 +195,7 @@ def converted_config(config: Mapping[str, Any], sites: list[Site], choices: list
             groups |= recurrent_groups(groups, *sizes[layer, False])
         if (layer, True) in sizes:
             taps, modes = sizes[layer, True]
-            groups["input"]["shrink"] = {"_target_": f"{STAGES}.modal.ModalKernel", "modes": modes, "taps": taps}
+            groups["input"]["shrink"] = {"_target_": f"{PACKAGE}.modal.ModalKernel", "modes": modes, "taps": taps}
         name = names.setdefault(json.dumps(groups, sort_keys=True), f"recurrent_{layer}")
         changed["mixers"][name] = groups
         pattern[layer] = name
@@ -205,12 +205,12 @@ def converted_config(config: Mapping[str, Any], sites: list[Site], choices: list
 
 def recurrent_groups(groups: dict[str, Any], taps: int, modes: int) -> dict[str, Any]:
     """The nodes of a mixer that differ once its convolution is a recurrence."""
-    ones = {"_target_": f"{STAGES}.expand.HandCrafted", "values": "ones", "activation": "identity"}
+    ones = {"_target_": f"{PACKAGE}.expand.HandCrafted", "values": "ones", "activation": "identity"}
     return {
         "mixer": groups["mixer"] | {"state_dim": taps + modes, "algorithm": "auto"},
-        "expand": {"_target_": f"{STAGES}.expand.Newest"} if taps else ones,
-        "oscillation": {"_target_": f"{STAGES}.modal.ModalOscillation", "taps": taps},
-        "shrink": {"_target_": f"{STAGES}.modal.ModalShrink", "taps": taps},
+        "expand": {"_target_": f"{PACKAGE}.expand.Newest"} if taps else ones,
+        "oscillation": {"_target_": f"{PACKAGE}.modal.ModalOscillation", "taps": taps},
+        "shrink": {"_target_": f"{PACKAGE}.modal.ModalShrink", "taps": taps},
     }
 
 

@@ -138,15 +138,17 @@ class EosMixer(Mixer):
         context, segment = with_resets(context, None if state is None else state.segment)
         resets = resets_of(context)
 
-        def run(name: str, *arguments: Any) -> Any:
+        def value_of(name: str, *arguments: Any) -> Any:
             value, kept[name] = getattr(self, name)(*arguments, past.get(name), context)
             return value
 
-        source = run("source", x)
-        inputs = widen(run("input", source["input"]))  # [B L H P]
-        expand = widen(run("expand", source["expand"]))  # [B L H N P]
-        structure = run("oscillation", source["oscillation"], expand)
-        shrink = widen(run("shrink", source["shrink"], *([structure] if self.shrink.follows else [])))  # [B L H N P]
+        source = value_of("source", x)
+        inputs = widen(value_of("input", source["input"]))  # [B L H P]
+        expand = widen(value_of("expand", source["expand"]))  # [B L H N P]
+        structure = value_of("oscillation", source["oscillation"], expand)
+        shrink = widen(
+            value_of("shrink", source["shrink"], *([structure] if self.shrink.follows else []))
+        )  # [B L H N P]
         opposite = None if self.reverse is None else self.look_back(source["shrink"], shrink, state, context)
         with torch.autocast(x.device.type, enabled=False):
             scale = None

@@ -10,7 +10,7 @@ from lcsm.stages.short_convolution import ShortConvolution
 from lcsm.structures import Context
 
 # Those that make the memory and its reading; the gate and the skip connection are outside.
-STAGES = ("input", "expand", "oscillation", "shrink")
+MEMORY_READERS = ("input", "expand", "oscillation", "shrink")
 
 
 class Plain(Source):
@@ -44,7 +44,7 @@ class Convolved(Source):
         self, x: Stream, past: Any = None, context: Context | None = None
     ) -> tuple[dict[str, Float[Tensor, "B L W"]], Any]:
         mixed, past = self.convolution(x, past, context)
-        return {reader: mixed if reader in STAGES else x for reader in READERS}, past
+        return {reader: mixed if reader in MEMORY_READERS else x for reader in READERS}, past
 
     def past_numbers(self) -> int:
         return self.convolution.past_numbers()
@@ -65,7 +65,7 @@ class Projected(Source):
 
     def __init__(self, d_model: int, width: int, bias: bool, kernel_size: int, activation: str) -> None:
         super().__init__()
-        self.widths = {reader: width if reader in STAGES else d_model for reader in READERS}
+        self.widths = {reader: width if reader in MEMORY_READERS else d_model for reader in READERS}
         self.projection = nn.Linear(d_model, width, bias=bias)
         self.convolution = ShortConvolution(width, kernel_size, activation)
 
@@ -73,7 +73,7 @@ class Projected(Source):
         self, x: Stream, past: Any = None, context: Context | None = None
     ) -> tuple[dict[str, Float[Tensor, "B L W"]], Any]:
         mixed, past = self.convolution(self.projection(x), past, context)
-        return {reader: mixed if reader in STAGES else x for reader in READERS}, past
+        return {reader: mixed if reader in MEMORY_READERS else x for reader in READERS}, past
 
     def past_numbers(self) -> int:
         return self.convolution.past_numbers()

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lcsm.training.callbacks.best import Best
 from lcsm.training.callbacks.throughput import Throughput, peak_memory
 
-STAGES = ("mixer", "source", "input", "expand", "oscillation", "shrink", "normaliser", "channel")
+COMPARED = ("mixer", "source", "input", "expand", "oscillation", "shrink", "normaliser", "channel")
 
 
 def flat_hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def flat_hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
     """
     choices = config.get("choices") or {}
     flat: dict[str, Any] = {"model": config.get("model", {}).get("name")}
-    for stage in STAGES:
+    for stage in COMPARED:
         target = (config.get(stage) or {}).get("_target_", "none")
         flat[stage] = choices.get(stage, target.rpartition(".")[2])
     for key in ("d_model", "num_layers"):

@@ -36,7 +36,11 @@ MIXERS = [
     words if words[0].startswith("+mixer") else [f"+mixer@mixers.m{n}.mixer=eos", *words]
     for n, words in enumerate(MIXERS)
 ]
-ROWS = [list(itertools.chain(*MIXERS[start : start + 10])) for start in range(0, len(MIXERS), 10)]
+ROWS = [
+    [*itertools.chain(*MIXERS[start : start + 10]), f"model.pattern=[main,{','.join(f'm{n}' for n in numbers)}]"]
+    for start in range(0, len(MIXERS), 10)
+    for numbers in [range(start, min(start + 10, len(MIXERS)))]
+]
 ROWS += together(OTHERS, "{group}")
 ROWS += [[f"task={name}"] for name in GROUPS["task"]]
 # text data need their task
@@ -47,7 +51,7 @@ ROWS += [["task=lm", "data=hf", "data.dataset=some/text"]]
 @pytest.mark.parametrize("words", ROWS)
 def test_every_option_composes_and_passes_the_check(words: list[str]):
     choices = compose(*words)["choices"]
-    chosen = [word.lstrip("+").split("=") for word in words if not word.startswith("data.")]
+    chosen = [word.lstrip("+").split("=") for word in words if not word.startswith(("data.", "model."))]
     assert [choices[group] for group, _ in chosen] == [option for _, option in chosen]
 
 

@@ -11,6 +11,11 @@ class UsageError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 # how torch, CUDA and numpy say it; the last is an array beyond what can be addressed
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate", "storage size calculation overflowed")
 

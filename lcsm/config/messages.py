@@ -13,6 +13,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from lcsm.config.suggest import did_you_mean, listed
+from lcsm.errors import first_line
 
 # What composing a configuration can raise because of what a user wrote.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
@@ -69,11 +70,6 @@ def explain(error: Exception, overrides: Sequence[str], names: Callable[[], Name
     lines = [line.strip() for line in [*text.splitlines(), *(str(cause).splitlines() if cause is not error else [])]]
     lines = [line for line in lines if line and not line.startswith(("See https", "object_type", "reference_type"))]
     return "\n".join(lines[:3])
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text."""
-    return (str(error).splitlines() or [""])[0]
 
 
 def missing_option(error: MissingConfigException, names: Names) -> str:

@@ -8,7 +8,7 @@ import datasets
 
 from lcsm.data.corpus import Corpus, Documents, HoldOut, digest_of, line_pattern, require_rows, split_rows
 from lcsm.data.text import TextData
-from lcsm.errors import UsageError
+from lcsm.errors import UsageError, first_line
 
 
 class HubText(TextData):
@@ -130,11 +130,11 @@ def _load(dataset: str, subset: str | None, revision: str | None, split: str, te
         table = datasets.load_dataset(dataset, subset, split=split, revision=revision)
     except ConnectionError as error:
         raise UsageError(
-            f"{name} cannot be reached ({_first_line(error)}); is there a network? A local path? "
+            f"{name} cannot be reached ({first_line(error)}); is there a network? A local path? "
             "Use data=text data.root=<folder> or data.train_files=<files>"
         ) from error
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise UsageError(f"{name}, split {split}, cannot be loaded: {_first_line(error)}") from error
+        raise UsageError(f"{name}, split {split}, cannot be loaded: {first_line(error)}") from error
     if text_column not in table.column_names:
         raise UsageError(
             f"{name} has no column data.text_column={text_column!r}; there is {', '.join(table.column_names)};\n"
@@ -150,7 +150,3 @@ def _texts(table: datasets.Dataset, text_column: str) -> Iterator[str]:
     for batch in table.select_columns([text_column]).iter(batch_size=1000):
         for text in batch[text_column]:
             yield text or ""
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -21,9 +21,9 @@ from lcsm.mixers.output import Output
 from lcsm.ops.cost import Cost, recurrent_flops
 from lcsm.ops.dispatch import choose_algorithm, costs
 from lcsm.ops.reference import reference
-from lcsm.ops.stabilise import Scale, stabilise
+from lcsm.ops.stabilise import add_present, stabilise
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Inputs, Outputs, Stream, Tensor
+from lcsm.shapes import Factor, Inputs, Stream, Tensor
 from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source, Stage
 from lcsm.stages.long_convolution.base import check_partners
 from lcsm.stages.segments import resets_of, starts, with_resets
@@ -284,25 +284,6 @@ def skip_weight(skip: str, init: str, seen: int, width: int, num_heads: int) -> 
         return mark(weight)
     weight.data *= share**-0.5
     return weight
-
-
-def add_present(
-    outputs: Outputs, present: Tensor | None, scale: Scale | None, exclusive: bool
-) -> tuple[Outputs, Tensor | None]:
-    """The outputs with what the current token adds, and the logarithm of what they are still to be multiplied by.
-
-    Args:
-        outputs: [B L H P], in units of the running maximum before the step (exclusive) or after it.
-        present: [B L H P], in units of the maximum after the step.
-    """
-    if scale is None:
-        return outputs if present is None else outputs + present, None
-    read, written = (scale.before if exclusive else scale.after).squeeze(3), scale.after.squeeze(3)
-    if present is None or not exclusive:
-        return outputs if present is None else outputs + present, read
-    # in units of whichever is larger, so that neither overflows
-    unit = torch.maximum(read, scale.log_gain.squeeze(3)).detach()
-    return outputs * (read - unit).exp() + present * (written - unit).exp(), unit
 
 
 def skip_over(weight: Tensor, skip: str, seen: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ from torch import nn
 from lcsm.errors import UsageError
 from lcsm.mixers.attention import Attention
 from lcsm.mixers.base import Mixer
-from lcsm.mixers.eos import EosMixer, add_present
+from lcsm.mixers.eos import EosMixer
 from lcsm.models.classifier import SequenceClassifier
 from lcsm.models.language_model import LanguageModel
 from lcsm.ops.reference import reference
-from lcsm.ops.stabilise import stabilise
+from lcsm.ops.stabilise import add_present, stabilise
 from lcsm.ops.step_powers import step_matrix
 from lcsm.stages.long_convolution.base import KernelShrink
 from lcsm.stages.mode_projection import ModeInput, ModeOutput

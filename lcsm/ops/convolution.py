@@ -16,7 +16,7 @@ from lcsm.ops.packing import by_sequence
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents
 from lcsm.ops.register import RegisterSystem
-from lcsm.ops.vandermonde import Modes, accumulate, evaluate, powers
+from lcsm.ops.vandermonde import Modes, accumulate, evaluate, power
 from lcsm.shapes import Factor, Float, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import Diagonal, Factored, Growing, LowRank, Register, Shift, Structure
 
@@ -158,20 +158,15 @@ class _Diagonal:
         weights = weights.to(dtype.to_complex() if weights.is_complex() else dtype)
         return evaluate(weights.expand(*weights.shape[:-1], self.modes.log_decay.shape[-1]), self.modes, length)
 
-    def _power(self, exponent: int) -> Tensor:
-        """Modes to one power, [#H #P N]."""
-        exponents = torch.tensor([float(exponent)], device=self.modes.log_decay.device)
-        return powers(self.modes, exponents).whole()[..., 0, :]
-
     def decayed(self, memory: Tensor, length: int) -> Tensor:
         """What every step reads of a memory [B H P N], [B H P L]."""
         weights = self.doubled * self.shrink * memory
-        return self._evaluate(weights if self.exclusive else weights * self._power(1), length)
+        return self._evaluate(weights if self.exclusive else weights * power(self.modes, 1), length)
 
     def final(self, inputs: Tensor, memory: Tensor | None) -> Tensor:
         """The memory [B H P N] after inputs [B H P L]."""
         final = accumulate(inputs.flip(-1), self.modes) * self.expand
-        return final if memory is None else final + self._power(inputs.shape[-1]) * memory
+        return final if memory is None else final + power(self.modes, inputs.shape[-1]) * memory
 
 
 class _Shift:

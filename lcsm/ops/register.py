@@ -6,7 +6,7 @@ import torch
 
 from lcsm.ops.fourier import good_size
 from lcsm.ops.problem import Problem
-from lcsm.ops.vandermonde import Modes, accumulate, evaluate, powers
+from lcsm.ops.vandermonde import Modes, accumulate, evaluate, power
 from lcsm.shapes import Factor, Float, Tensor
 from lcsm.structures import LOG_DECAY_FLOOR, Factored
 
@@ -64,16 +64,11 @@ class RegisterSystem:
     def _full(self, weights: Tensor) -> Tensor:
         return weights.expand(*torch.broadcast_shapes(weights.shape, self.modes.log_decay.shape))
 
-    def _power(self, exponent: int) -> Tensor:
-        """The modes to a power, [H P N]."""
-        exponents = torch.tensor([float(exponent)], device=self.modes.log_decay.device)
-        return powers(self.modes, exponents).whole()[..., 0, :]
-
     def decayed(self, memory: Tensor, length: int) -> Tensor:
         """What every step reads of a memory [B H P N], [B H P L]."""
         steps = 0 if self.exclusive else 1
         memory = memory.to(torch.complex128)
-        modes = memory[..., self.first :] * self.read[..., self.first :] * self._power(steps)
+        modes = memory[..., self.first :] * self.read[..., self.first :] * power(self.modes, steps)
         found = evaluate(self._full(modes), self.modes, length)
         if self.first:
             # row j of the register is read as an input of j tokens ago
@@ -93,7 +88,7 @@ class RegisterSystem:
         length, inputs = inputs.shape[-1], inputs.double()
         if not self.first:
             found = accumulate(inputs.flip(-1), self.modes) * self.expand
-            found = found if memory is None else found + self._power(length) * memory
+            found = found if memory is None else found + power(self.modes, length) * memory
             return found.to(self.dtype.to_complex())
         written = inputs * self.expand[..., :1].real
         register = written.new_zeros(*written.shape[:-1], self.first)
@@ -102,6 +97,6 @@ class RegisterSystem:
         passed = torch.cat([register.expand(*written.shape[:-1], -1), written], -1)
         modes = accumulate(passed[..., :length].flip(-1), self.modes)
         if memory is not None:
-            modes = modes + self._power(length) * memory[..., self.first :]
+            modes = modes + power(self.modes, length) * memory[..., self.first :]
         last = passed[..., length:].flip(-1).to(modes.dtype)
         return torch.cat([last, modes], -1).to(self.dtype.to_complex())

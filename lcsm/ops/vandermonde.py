@@ -78,6 +78,12 @@ def powers(modes: Modes, exponents: Float[Tensor, " E"]) -> Parts:
     return Parts(*_Powers.apply(modes.log_decay, modes.phase, exponents))
 
 
+def power(modes: Modes, exponent: int) -> Tensor:
+    """Modes to one power, [... N]."""
+    exponents = torch.tensor([float(exponent)], device=modes.log_decay.device)
+    return powers(modes, exponents).whole()[..., 0, :]
+
+
 def levels(modes: Modes, length: int) -> tuple[Parts, Parts]:
     """Fine powers 0..T-1, [... T N], and coarse powers 0, T, 2T, ... up to `length`, [... L/T N]."""
     fine = 1 << ((length.bit_length() + 1) // 2)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lcsm.errors import UsageError
+from lcsm.errors import UsageError, first_line
 from lcsm.training.files import write_atomically
 
 FORMAT = 1
@@ -146,11 +146,6 @@ def write_checkpoint(content: dict[str, Any], path: str | os.PathLike[str]) -> N
 def nearest_directory(path: Path) -> Path:
     """The closest existing directory above a path."""
     return next(parent for parent in path.absolute().parents if parent.is_dir())
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's text, or its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def load_content(path: str | os.PathLike[str], device: str = "cpu") -> dict[str, Any]:

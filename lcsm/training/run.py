@@ -18,7 +18,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 
-from lcsm.errors import UsageError
+from lcsm.errors import UsageError, first_line
 from lcsm.tasks.base import Task
 from lcsm.training.callbacks.best import Best
 from lcsm.training.callbacks.build import Callbacks, build_callbacks
@@ -211,7 +211,7 @@ def make_trainer(arguments: dict[str, Any], **own: Any) -> Trainer:
     try:
         trainer = Trainer(**arguments, **own)
     except (MisconfigurationException, TypeError, ValueError) as error:
-        raise UsageError(f"trainer: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"trainer: {first_line(error)}") from error
     cores = os.cpu_count() or 1
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
         raise UsageError(

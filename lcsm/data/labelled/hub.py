@@ -5,7 +5,7 @@ from pathlib import Path
 
 import datasets
 
-from lcsm.errors import UsageError
+from lcsm.errors import UsageError, first_line
 
 
 def load_split(dataset: str, subset: str | None, split: str, columns: Sequence[str]) -> datasets.Dataset:
@@ -33,8 +33,3 @@ def load_split(dataset: str, subset: str | None, split: str, columns: Sequence[s
     if missing:
         raise UsageError(f"{name} has no column {', '.join(missing)}; there is {', '.join(table.column_names)}")
     return table
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lcsm.errors import UsageError
 from lcsm.parameters import mark
 from lcsm.shapes import Factor, Float, Stream, Tensor
 from lcsm.stages.base import Oscillation
+from lcsm.stages.oscillation.discretisation import log_uniform_steps
+from lcsm.stages.oscillation.spectrum import inverse_softplus
 from lcsm.structures import Context, Diagonal, widen
 
 
@@ -20,14 +21,7 @@ def step_bias(count: int, step_range: list[float]) -> Float[Tensor, " count"]:
     Raises:
         UsageError: `step_range` is not two positive numbers in order.
     """
-    if len(step_range) != 2 or not 0 < step_range[0] <= step_range[1]:
-        raise UsageError(
-            f"oscillation.step_range={step_range} must be two step sizes, 0 < smallest <= largest: "
-            "use [0.001, 0.1], or null for no bias"
-        )
-    low, high = map(math.log, step_range)
-    step = torch.empty(count).uniform_(low, high).exp()
-    return step + torch.log(-torch.expm1(-step))
+    return inverse_softplus(log_uniform_steps((count,), step_range).exp())
 
 
 class DataDrivenStep(Oscillation):

@@ -243,7 +243,7 @@ def test_settings_that_do_not_go_together_are_refused():
         ("s4d_real", "oscillation.discretisation=bilinear", "init=real, and no bilinear"),
         ("s4d_lin", "oscillation.real=free", "free lets modes grow"),
         ("s5", "shrink.pairs=false", "shrink.pairs=False"),
-        ("s4d_real", "shrink=learned_complex", "shrink reads a complex memory"),
+        ("s4d_real", "shrink=learned_complex", "shrink=LearnedComplexShrink reads a complex memory"),
         ("lru", "oscillation.largest_modulus=1.5", "radii"),
         ("ldnn_multihead", "mixer.num_heads=3", "does not divide"),
     ):

@@ -72,8 +72,9 @@ class MetricsTable(Logger):
             with self.path.open("r+b") as file:
                 file.seek(self.offset if step == self.step else 0, 0 if step == self.step else 2)
                 self.offset = file.tell()
-                file.truncate()
+                # over the old row in one write, and cut only then: a kill between the two loses nothing
                 file.write(self.render([self.row]))
+                file.truncate()
         self.step = step
 
     def read_rows(self) -> list[dict[str, str]]:

@@ -25,9 +25,9 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    finally:
+        # gone where all went well
         temporary.unlink(missing_ok=True)
-        raise
     sync_directory(path.parent)
 
 

@@ -80,7 +80,7 @@ def stream(seed: int = 0) -> torch.Tensor:
     return torch.randn(B, L, D, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def close(ours: torch.Tensor, other: torch.Tensor) -> None:
+def assert_near(ours: torch.Tensor, other: torch.Tensor) -> None:
     torch.testing.assert_close(ours, other, rtol=1e-8, atol=1e-10)
 
 
@@ -108,7 +108,7 @@ def test_step_folds_to_forward(words: tuple[str, ...]):
     for t in range(L):
         outputs, state = layer.step(x[:, t], state)
         steps.append(outputs)
-    close(torch.stack(steps, 1), layer(x)[0])
+    assert_near(torch.stack(steps, 1), layer(x)[0])
 
 
 @every_combination
@@ -124,11 +124,11 @@ def test_split_with_carried_state_changes_nothing(words: tuple[str, ...]):
         outputs, state = layer(split[:, start:stop], state)
         parts.append(outputs)
     (torch.cat(parts, 1) * cotangent).sum().backward()
-    close(torch.cat(parts, 1), expected)
-    close(split.grad, whole.grad)
+    assert_near(torch.cat(parts, 1), expected)
+    assert_near(split.grad, whole.grad)
     for gradient, ours in zip(gradients, (parameter.grad for parameter in layer.parameters()), strict=True):
         if gradient is not None:
-            close(ours, gradient)
+            assert_near(ours, gradient)
 
 
 @every_combination
@@ -138,14 +138,14 @@ def test_packed_documents_give_what_they_give_alone(words: tuple[str, ...]):
     segments = torch.tensor([[0] * 4 + [1] + [0] * 8, [3] * 6 + [2] * 3 + [5] * 4])
     alone = [[layer(x[row : row + 1, start:stop])[0] for start, stop in BORDERS[row]] for row in range(B)]
     expected = torch.cat([torch.cat(parts, 1) for parts in alone])
-    close(layer(x, None, Context(segments=segments))[0], expected)
+    assert_near(layer(x, None, Context(segments=segments))[0], expected)
     state, parts = layer.initial_state(), []
     for start, stop in ((0, 2), (2, 3), (3, 6), (6, L)):
         # ids may come first with a later call, and the first document goes on
         context = None if stop == 2 else Context(segments=segments[:, start:stop])
         outputs, state = layer(x[:, start:stop], state, context)
         parts.append(outputs)
-    close(torch.cat(parts, 1), expected)
+    assert_near(torch.cat(parts, 1), expected)
 
 
 @every_memory
@@ -192,7 +192,7 @@ def test_tied_second_direction_completes_the_sum_over_all_tokens():
     inputs, expand, shrink = (getattr(layer, name)(x)[0] for name in ("input", "expand", "shrink"))
     weights = torch.einsum("bthn,bshn->bhts", shrink[..., 0], expand[..., 0])
     expected = torch.einsum("bhts,bshp->bthp", weights, inputs).flatten(2)
-    close(layer(x)[0], layer.output(expected, x))
+    assert_near(layer(x)[0], layer.output(expected, x))
 
 
 def test_mixer_that_writes_nothing_of_the_text_is_refused():
@@ -219,7 +219,7 @@ def test_bidirectional_packed_documents_give_what_they_give_alone():
     layer, x = build("oscillation=diag", "mixer.reverse=own", "source=plain"), stream()
     segments = torch.tensor([0] * 4 + [1] * 9).expand(B, L)
     alone = torch.cat([layer(x[:, :4])[0], layer(x[:, 4:])[0]], 1)
-    close(layer(x, None, Context(segments=segments))[0], alone)
+    assert_near(layer(x, None, Context(segments=segments))[0], alone)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from lcsm.structures import Context
 from tests.stages.gated import LENGTH, MODELS, model_of, tokens
 
 
-def close(ours: torch.Tensor, other: torch.Tensor) -> None:
+def assert_near(ours: torch.Tensor, other: torch.Tensor) -> None:
     torch.testing.assert_close(ours, other, rtol=1e-8, atol=1e-9)
 
 
@@ -34,7 +34,7 @@ def test_split_and_step_with_carried_state_change_nothing(name: str):
         for start, stop in ((0, 1), (1, 2), (2, 7), (7, 8), (8, LENGTH)):
             logits, state = model(text[:, start:stop], state)
             parts.append(logits)
-        close(torch.cat(parts, 1), model(text)[0])
+        assert_near(torch.cat(parts, 1), model(text)[0])
 
 
 @pytest.mark.parametrize("name", MODELS, scope="module")
@@ -48,7 +48,7 @@ def test_gradients_of_a_split_text_are_those_of_the_whole(name: str):
         loss = torch.cat(parts, 1).square().sum()
         found.append(torch.autograd.grad(loss, list(model.parameters())))
     for whole, split in zip(*found, strict=True):
-        close(split, whole)
+        assert_near(split, whole)
 
 
 @pytest.mark.parametrize("name", MODELS, scope="module")
@@ -58,12 +58,12 @@ def test_packed_documents_give_what_they_give_alone(name: str):
     segments = torch.tensor([0] * 4 + [1] * 1 + [0] * 8).expand(2, LENGTH)
     with torch.no_grad():
         alone = torch.cat([model(text[:, start:stop])[0] for start, stop in ((0, 4), (4, 5), (5, LENGTH))], 1)
-        close(model(text, None, Context(segments=segments))[0], alone)
+        assert_near(model(text, None, Context(segments=segments))[0], alone)
         state, parts = model.initial_state(), []
         for start, stop in ((0, 2), (2, 3), (3, 6), (6, LENGTH)):
             logits, state = model(text[:, start:stop], state, Context(segments=segments[:, start:stop]))
             parts.append(logits)
-    close(torch.cat(parts, 1), alone)
+    assert_near(torch.cat(parts, 1), alone)
 
 
 @pytest.mark.parametrize("name", MODELS, scope="module")

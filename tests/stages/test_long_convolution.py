@@ -49,7 +49,7 @@ def stream(length: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(2, length, D, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def close(ours: torch.Tensor, other: torch.Tensor) -> None:
+def assert_near(ours: torch.Tensor, other: torch.Tensor) -> None:
     torch.testing.assert_close(ours, other, rtol=1e-9, atol=1e-11)
 
 
@@ -84,7 +84,7 @@ def inputs_of(mixer: EosMixer, length: int) -> torch.Tensor:
 def test_convolution_is_the_sum_over_the_lags_that_the_memory_holds(name: str, length: int):
     mixer = mixer_of(name)
     values = inputs_of(mixer, length)
-    close(convolved(mixer, values), dense(mixer.shrink.kernel(N), values))
+    assert_near(convolved(mixer, values), dense(mixer.shrink.kernel(N), values))
 
 
 @pytest.mark.parametrize("length", [1, 3, N, 21])
@@ -96,7 +96,7 @@ def test_second_direction_is_the_sum_over_later_tokens_from_the_next_one_on(name
     # a token's own input is not in its memory yet, so that there is room for one lag more
     other = mixer.shrink.at(-torch.arange(1, N + 1)) if direction.endswith("tied") else mixer.reverse_shrink.kernel(N)
     expected = dense(own, values) + dense(other, values.flip(1), 1).flip(1)
-    close(convolved(mixer, values), expected)
+    assert_near(convolved(mixer, values), expected)
 
 
 @pytest.mark.parametrize("length", [3, N, 21])
@@ -118,7 +118,7 @@ def test_stream_that_begins_with_any_number_of_tokens_gives_the_whole(name: str,
     for t in range(first, 21):
         outputs, state = mixer.step(x[:, t], state)
         parts.append(outputs[:, None])
-    close(torch.cat(parts, 1), mixer(x)[0])
+    assert_near(torch.cat(parts, 1), mixer(x)[0])
 
 
 @pytest.mark.parametrize(("name", "direction"), BOTH)
@@ -127,7 +127,7 @@ def test_packed_documents_give_what_they_give_alone_in_both_directions(name: str
     borders = ((0, 3), (3, 4), (4, 21))
     segments = torch.cat([torch.full((stop - start,), start) for start, stop in borders]).expand(2, -1)
     alone = torch.cat([mixer(x[:, start:stop])[0] for start, stop in borders], 1)
-    close(mixer(x, None, Context(segments=segments))[0], alone)
+    assert_near(mixer(x, None, Context(segments=segments))[0], alone)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -137,7 +137,7 @@ def test_kernel_of_fewer_lags_is_the_beginning_of_a_longer_one(name: str):
     assert longest.shape == (shrink.sizes[0], 40, shrink.sizes[2])
     assert shrink.span is None or not longest[:, shrink.span :].any()
     for length in range(1, 40):
-        close(shrink.kernel(length), longest[:, :length])
+        assert_near(shrink.kernel(length), longest[:, :length])
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -170,7 +170,7 @@ def test_stream_forms_its_kernels_twice_and_never_more_lags_than_needed(name: st
 def test_toeplitz_kernel_has_values_beyond_the_trained_length_and_uses_them_in_a_longer_memory():
     short, long = mixer_of("tnn"), mixer_of("tnn", "mixer.state_dim=21")
     long.load_state_dict(short.state_dict())
-    close(long.shrink.kernel(21)[:, :N], short.shrink.kernel(N))
+    assert_near(long.shrink.kernel(21)[:, :N], short.shrink.kernel(N))
     assert long.shrink.kernel(21)[:, N:].abs().min() > 0
 
 
@@ -209,7 +209,7 @@ def test_nearest_pieces_are_repeated_taps_that_double(combine: str):
     else:
         for piece in weighed:
             expected[: len(piece)] += piece
-    close(stage.kernel(16)[0], expected)
+    assert_near(stage.kernel(16)[0], expected)
 
 
 def test_kernel_dropout_is_in_training_alone_and_never_in_the_kernel():
@@ -239,7 +239,7 @@ def test_h3_is_a_query_times_a_system_of_a_value_times_a_shifted_key():
     structure, _ = mixer.oscillation(x, expand)
     system, _ = mixer.run(mixer.problem, structure, *structure.place(impulse, expand), shrink)
     outputs = dense(system[0].transpose(0, 1), product)[..., 0] + mixer.skip * product[..., 0]
-    close(mixer(x)[0], mixer.output.project(outputs * mixer.output.gate(x)))
+    assert_near(mixer(x)[0], mixer.output.project(outputs * mixer.output.gate(x)))
 
 
 @pytest.mark.parametrize("name", PRESETS)

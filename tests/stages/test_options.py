@@ -24,7 +24,8 @@ def test_every_option_begins_with_one_line_about_itself(group: str):
 @pytest.mark.parametrize(("group", "option"), ALL)
 def test_option_builds_without_memory(group: str, option: str):
     with torch.device("meta"):
-        build(group, option)
+        stage = build(group, option)
+    assert all(parameter.is_meta for parameter in stage.parameters())
 
 
 @pytest.mark.parametrize("group", GROUPS)

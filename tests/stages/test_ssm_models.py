@@ -19,7 +19,7 @@ from tests.stages.ssm import CAUSAL, STREAMING, WORDS, mixer_of, stream
 BARE = ("mixer.skip=none", "mixer.skip_init=ones", "mixer.activation=identity", "mixer.output=none")
 
 
-def close(ours: torch.Tensor, other: torch.Tensor) -> None:
+def assert_near(ours: torch.Tensor, other: torch.Tensor) -> None:
     torch.testing.assert_close(ours, other, rtol=1e-9, atol=1e-10)
 
 
@@ -35,7 +35,7 @@ def stepped(mixer: EosMixer, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", STREAMING, scope="module")
 def test_step_folds_to_forward(name: str):
     mixer, x = mixer_of(*WORDS[name]), stream(70)
-    close(stepped(mixer, x), mixer(x)[0])
+    assert_near(stepped(mixer, x), mixer(x)[0])
 
 
 @pytest.mark.slow
@@ -67,8 +67,8 @@ def test_split_with_carried_state_changes_nothing(name: str):
         outputs, state = mixer(split[:, start:stop], state)
         parts.append(outputs)
     torch.cat(parts, 1).square().sum().backward()
-    close(torch.cat(parts, 1), expected)
-    close(split.grad, whole.grad)
+    assert_near(torch.cat(parts, 1), expected)
+    assert_near(split.grad, whole.grad)
 
 
 @pytest.mark.parametrize("name", WORDS)
@@ -76,7 +76,7 @@ def test_packed_documents_give_what_they_give_alone(name: str):
     mixer, x = mixer_of(*WORDS[name]), stream()
     segments = torch.tensor([0] * 4 + [1] * 1 + [2] * 8).expand(2, 13)
     alone = torch.cat([mixer(x[:, start:stop])[0] for start, stop in ((0, 4), (4, 5), (5, 13))], 1)
-    close(mixer(x, None, Context(segments=segments))[0], alone)
+    assert_near(mixer(x, None, Context(segments=segments))[0], alone)
 
 
 @pytest.mark.parametrize("name", WORDS)
@@ -89,7 +89,7 @@ def test_every_fitting_algorithm_gives_the_same_numbers(name: str):
         found[algorithm] = [outputs, *torch.autograd.grad(outputs.square().sum(), list(other.parameters()))]
     for values in found.values():
         for ours, expected in zip(values, found[mixer.fits[-1]], strict=True):
-            close(ours, expected)
+            assert_near(ours, expected)
 
 
 @pytest.mark.parametrize("name", WORDS)
@@ -119,7 +119,7 @@ def test_s4_is_the_dense_recurrence_of_its_matrix():
             memory = memory @ (inverse @ (identity + step / 2 * matrix)).T
             memory = memory + x[:, t, channel, None] * (step * inverse @ torch.cat([write, write.conj()]))
             outputs[:, t, channel] = memory @ read
-    close(mixer(x)[0], outputs.real)
+    assert_near(mixer(x)[0], outputs.real)
 
 
 def test_truncated_read_out_of_s4_is_undone():
@@ -128,7 +128,7 @@ def test_truncated_read_out_of_s4_is_undone():
     read = torch.randn(1, 1, 3, 4, 1, dtype=torch.complex128)
     truncated = truncated_read(structure, read, 64)
     assert (truncated - read).abs().max() > 1e-3
-    close(full_read(structure, truncated, 64), read)
+    assert_near(full_read(structure, truncated, 64), read)
 
 
 def test_s4_starts_at_hippo_legs():
@@ -156,7 +156,7 @@ def test_dss_softmax_is_the_softmax_of_its_paper(grows: bool):
     impulse = torch.zeros(1, 13, 8, dtype=torch.float64)
     impulse[:, 0] = 1
     assert bool((log_decay > 0).any()) == grows
-    close(mixer(impulse)[0][0].T, kernel)
+    assert_near(mixer(impulse)[0][0].T, kernel)
 
 
 def test_dss_softmax_stays_finite_where_modes_grow_fast():
@@ -173,7 +173,7 @@ def test_growing_modes_are_read_over_the_span_of_their_softmax():
     impulse[:, 0] = 1
     outputs, _ = mixer(impulse.double())
     assert outputs[:, 9:].abs().max() < 1e-12 and outputs[:, 8].abs().min() > 1e-6
-    close(outputs[:, :5], mixer(impulse[:, :5].double())[0])
+    assert_near(outputs[:, :5], mixer(impulse[:, :5].double())[0])
 
 
 def test_growing_modes_refuse_to_stream():
@@ -203,7 +203,7 @@ def test_bidirectional_ldnn_reads_one_kernel_both_ways():
     both = mixer(x)[0]
     mixer.reverse = None
     later = mixer(x.flip(1))[0].flip(1)
-    close(both[:, :-1], mixer(x)[0][:, :-1] + later[:, 1:])
+    assert_near(both[:, :-1], mixer(x)[0][:, :-1] + later[:, 1:])
 
 
 def test_lru_starts_uniformly_on_its_ring():

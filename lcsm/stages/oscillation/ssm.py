@@ -21,7 +21,7 @@ def step_bias(count: int, step_range: list[float]) -> Float[Tensor, " count"]:
     Raises:
         UsageError: `step_range` is not two positive numbers in order.
     """
-    return inverse_softplus(log_uniform_steps((count,), step_range).exp())
+    return inverse_softplus(log_uniform_steps((count,), step_range).exp()).to(torch.get_default_device())
 
 
 class DataDrivenStep(Oscillation):

@@ -15,6 +15,7 @@ from lcsm.ops.reference import reference
 from lcsm.structures import Diagonal, Structure
 
 B = 2
+KINDS = {"Dense": "dense", "Shift": "shift", "LowRank": "low_rank", "Delta": "low_rank"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Case:
         axes = {name: value.replace("B", "") for name, value in self.fields.items()}
         decay = "+".join(value for name, value in axes.items() if name not in ("phase", "gain"))
         return Problem(
-            kind={"Dense": "dense", "Shift": "shift"}.get(self.kind.__name__, "diagonal"),
+            kind=KINDS.get(self.kind.__name__, "diagonal"),
             decay=decay, phase=axes.get("phase"), gain=None,
             expand=self.expand.replace("B", ""), shrink=self.shrink.replace("B", ""),
             num_heads=self.heads, state_dim=self.size, value_dim=self.width, **{**self.settings, **changes},

@@ -7,7 +7,7 @@ from lcsm.conversion.recurrence import Recurrence
 from lcsm.errors import UsageError
 from lcsm.ops.streaming.base import Convolver, convolve
 from lcsm.ops.streaming.boxes import Boxes, Piece, assembled
-from lcsm.ops.streaming.ring import Ring
+from lcsm.ops.streaming.ring import BLOCK, Ring
 from lcsm.ops.streaming.tiles import Tiles
 
 B, C = 2, 3
@@ -76,6 +76,32 @@ def test_boxes_that_enlarge_nothing_equal_their_taps(mode: str):
     parts, x = pieces(3, 0, True, 2), torch.randn(B, 40, C, dtype=torch.float64)
     found = streamed(Boxes(parts, mode), x, (3,))
     torch.testing.assert_close(found, direct(x, assembled(parts, mode)), rtol=1e-11, atol=1e-11)
+
+
+def long_stream(name: str) -> tuple[Convolver, torch.Tensor]:
+    """A stream of 64 channels that remembers at least 300 tokens, and its kernel."""
+    kernel = torch.randn(300, 64, dtype=torch.float64)
+    if "boxes" in name:
+        scales = zip((4, 8, 16, 32), (0, 20, 60, 140), strict=True)
+        parts = [Piece(torch.randn(5, 64, dtype=torch.float64), *scale) for scale in scales]
+        return Boxes(parts, name.split()[0]), assembled(parts, name.split()[0])
+    if "modes" in name:
+        # half of a mode is left after 70 tokens or more
+        values = torch.polar(1 - 0.01 * torch.rand(64, 4), 3 * torch.rand(64, 4)).to(torch.complex128)
+        taps = kernel.T if "taps" in name else kernel.T[:, :0]
+        system = Recurrence(taps, values, torch.randn(64, 4, dtype=torch.complex128))
+        return system.stream(torch.float64), system.kernel(1101).T
+    return STREAMS[name](kernel), kernel
+
+
+@pytest.mark.parametrize("cuts", [(), (5, 1, 400, 1, 1, 40)], ids=["tokens", "pieces"])
+@pytest.mark.parametrize("stream", ["ring", "tiles", "nearest boxes", "linear boxes", "modes", "modes behind taps"])
+def test_streams_equal_the_convolution_beyond_their_blocks(stream: str, cuts: tuple[int, ...]):
+    convolver, kernel = long_stream(stream)
+    x = torch.randn(B, 1101, 64, dtype=torch.float64)
+    # every tape is written over more than once, and the ring sums more than one block
+    assert 2 * convolver.capacity < x.shape[1] and BLOCK // x[:, 0].numel() < 300
+    torch.testing.assert_close(streamed(convolver, x, cuts), direct(x, kernel), rtol=1e-11, atol=1e-11)
 
 
 def test_sums_of_boxes_do_not_drift_in_single_precision():

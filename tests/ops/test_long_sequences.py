@@ -1,0 +1,79 @@
+"""Every algorithm equals the reference beyond its longest block: nothing is cut off, forgotten or started anew there."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lcsm.ops import chunk_decay, dense, elementwise, lockstep, low_rank, powers
+from lcsm.ops.dispatch import ALGORITHMS, fitting
+from lcsm.structures import Delta, Dense, LowRank, Shift
+from tests.ops.agreement import B, Case, assert_agrees
+
+LENGTH = 4 * 64 + 5
+# what is left of a memory after 256 tokens is between a third and nearly all of it
+SLOW = 0.005
+WIDE = {"heads": 32, "size": 32, "width": 1, "strength": SLOW}
+LOW_RANK = {"log_decay": "HN", "left": "HN", "right": "HN"}
+CASES = {
+    "no phase": Case({"log_decay": "BLHN", "columns": "BLHP"}, heads=16, size=16, strength=SLOW),
+    "one phase per row": Case({"log_decay": "BLHN", "phase": "BLHN"}, heads=8, size=16, strength=SLOW),
+    "modes": Case({"log_decay": "HN", "phase": "HN"}, **WIDE),
+    "whole memory": Case(
+        {"log_decay": "HN", "phase": "HN"}, "", "BLHN", "", complex=("expand",), settings={"reads": "memory"}, **WIDE
+    ),
+    "one kernel": Case({"log_decay": "HN", "phase": "HN"}, expand="HN", shrink="HN", heads=2, width=1, strength=SLOW),
+    "window": Case({}, expand="HN", shrink="HN", kind=Shift, size=2 * LENGTH, width=1),
+    "one matrix": Case({"matrix": "H"}, kind=Dense, heads=64, size=4),
+    "matrices": Case({"matrix": "BLH"}, kind=Dense),
+    "erased": Case(
+        {"log_decay": "BLHN", "left": "BLHN", "right": "BLHN", "strength": "BLH"}, kind=Delta,
+        heads=16, size=16, strength=SLOW,
+    ),
+    "one low-rank kernel": Case(LOW_RANK, expand="HN", shrink="HN", kind=LowRank, strength=SLOW),
+    # the kernel of so many modes is made by the resolvent
+    "one low-rank kernel of many modes": Case(
+        LOW_RANK, expand="HN", shrink="HN", kind=LowRank, size=32, strength=SLOW
+    ),
+}  # fmt: skip
+SERVED = [(case, name) for case in CASES for name in fitting(CASES[case].problem()) if name != "reference"]
+
+
+def lasting(case: Case, leaves: dict[str, Tensor]) -> None:
+    """Keep what a memory holds for as many tokens as `SLOW` does, where the decay alone does not say it."""
+    if "matrix" in leaves:
+        leaves["matrix"] = ((1 - SLOW) * torch.linalg.qr(leaves["matrix"].detach()).Q).requires_grad_()
+    if "right" in leaves:
+        right = F.normalize(leaves["right"].detach(), dim=3)
+        leaves["left"], leaves["right"] = (-SLOW * right).requires_grad_(), right.requires_grad_()
+    if "strength" in leaves:
+        # what is written and what is erased have one direction, as the delta rules have it
+        leaves["expand"] = leaves["left"] = right.detach().clone().requires_grad_()
+        leaves["strength"] = (SLOW * leaves["strength"].detach().abs()).requires_grad_()
+
+
+def test_every_algorithm_is_compared():
+    assert {name for _, name in SERVED} == set(ALGORITHMS) - {"reference"}
+
+
+def test_the_sequence_is_longer_than_two_blocks_of_every_kind():
+    row_bytes, modes, rows = CASES["one matrix"].heads * 4 * 8, CASES["modes"], CASES["no phase"]
+    blocks = {
+        "chunks": chunk_decay.CHUNK,
+        "decays made together": chunk_decay.TOGETHER // (B * rows.heads * rows.size),
+        "elementwise": elementwise.LONGEST,
+        "lockstep": lockstep.cut(10**6, B, modes.heads * modes.size * 16)[0][0][1],
+        "loop": dense.STEPS,
+        "powers": powers._pieces(10**6, B * row_bytes)[0][1],
+        "low rank": low_rank.CHUNK,
+    }
+    assert {name: steps for name, steps in blocks.items() if 2 * steps >= LENGTH} == {}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["one document", "late resets"])
+@pytest.mark.parametrize(("case", "name"), SERVED)
+def test_a_long_sequence_equals_the_reference(case: str, name: str, packed: bool):
+    # the first row has one document, so that its last tokens see its first
+    resets = torch.zeros(B, LENGTH, dtype=torch.bool)
+    resets[1, [200, LENGTH - 4]] = True
+    assert_agrees(ALGORITHMS[name], CASES[case], LENGTH, resets=resets if packed else None, alter=lasting)

@@ -38,8 +38,8 @@ def convolution(
     of their own.
 
     Raises:
-        ValueError: the oscillation varies in time, the inputs are complex, or a structure that is no diagonal has an
-            expand or shrink that varies in time.
+        ValueError: the oscillation varies in time, the inputs are complex but one kernel serves them or the memory is
+            real, or a structure that is no diagonal has an expand or shrink that varies in time.
     """
     by_modes = isinstance(structure, Diagonal) and not _one_kernel(problem, expand, shrink)
     _refuse(problem, structure, inputs, {} if by_modes else {"expand": expand, "shrink": shrink})
@@ -111,7 +111,7 @@ def _refuse(problem: Problem, structure: Structure, inputs: Inputs, directions: 
         found = f"the oscillation is {type(structure).__name__}"
     if problem.reads != "vector" and directions:
         found = f"the shrink reads the {problem.reads}"
-    if inputs.is_complex():
+    if inputs.is_complex() and (directions or structure.phase is None):
         found = "the inputs are complex"
     if found:
         raise ValueError(f"convolution needs one real kernel for all steps, but {found}: use algorithm=auto")

@@ -34,6 +34,10 @@ CASES = {
     "complex write, whole memory": Case(
         {"log_decay": "HN", "phase": "HN"}, "BLP", "BLHN", "", 2, 3, 1, ("expand",), settings={"reads": "memory"}
     ),
+    # a gain is placed on the inputs where there is one row
+    "complex inputs, whole memory": Case(
+        {"log_decay": "HN", "phase": "HN"}, "BLHP", "BLHN", "", 2, 1, 1, ("inputs",), settings={"reads": "memory"}
+    ),
     "entries": Case({"log_decay": "HNP", "phase": "N"}, expand="BLHN", shrink="BLHNP"),
     "shift": Case({}, "BLHP", "HN", "HN", 3, 5, 1, kind=Shift),
     "shift per column": Case({}, "BLHP", "N", "NP", 2, 5, 3, kind=Shift),

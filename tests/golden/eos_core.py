@@ -9,7 +9,8 @@ import torch
 from lcsm.ops.dispatch import ALGORITHMS, fitting
 from lcsm.ops.problem import Problem
 from lcsm.structures import Diagonal
-from tests.golden.case import Case, with_gradients
+from tests.golden.case import Case
+from tests.golden.replay import finish, leaves_of
 
 
 def factor(value: torch.Tensor, data: bool, state: bool) -> tuple[torch.Tensor, str]:
@@ -24,10 +25,7 @@ def factor(value: torch.Tensor, data: bool, state: bool) -> tuple[torch.Tensor, 
 
 def replay(case: Case) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """The outputs and gradients of the case under each algorithm."""
-    config = case.config
-    leaves = case.symbols("input", "parameter")
-    if config["gradients"]:
-        leaves = {symbol: value.requires_grad_() for symbol, value in leaves.items()}
+    config, leaves = case.config, leaves_of(case)
     expand, expand_axes = factor(leaves["e"], config["e_mode"] == "data", True)
     shrink, shrink_axes = factor(leaves["s"], config["s_mode"] == "data", True)
     decay, decay_axes = factor(leaves["o"], config["o_mode"] == "data", True)
@@ -52,4 +50,4 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
             keep=True,
         )
         found = {"y": outputs[:, :, 0], "m_final": final[:, 0]}
-        yield name, with_gradients(leaves, found, case.symbols("cotangent"))
+        yield from finish(case, name, leaves, found)

@@ -46,7 +46,7 @@ def replay_map(
     """
     config: dict[str, Any] = case.config
     heads, size, width = config["H"], config["k"], config["d"]
-    decay = decay_axes(structure_of(case.symbols("input")).log_decay)
+    decay = decay_axes(structure_of(case.symbols("input", "parameter")).log_decay)
     problem = Problem(
         kind="low_rank",
         decay=decay,

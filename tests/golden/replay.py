@@ -103,7 +103,8 @@ def leaves_of(case: Case) -> dict[str, Tensor]:
     """Inputs and parameters; they ask for gradients where the case has some."""
     leaves = case.symbols("input", "parameter")
     if case.config["gradients"]:
-        leaves = {symbol: value.requires_grad_() for symbol, value in leaves.items()}
+        real = (symbol for symbol, value in leaves.items() if value.is_floating_point() or value.is_complex())
+        leaves |= {symbol: leaves[symbol].requires_grad_() for symbol in real}
     return leaves
 
 

@@ -62,7 +62,7 @@ def parameters(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
         "expand.direction": reals(leaves["B"]),
         "shrink.direction": reals(read[0]),
         "reverse_shrink.direction": reals(read[-1]),
-        "skip": leaves["D"],
+        "skip": leaves.get("D"),
     }
     return found
 

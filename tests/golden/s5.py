@@ -58,7 +58,7 @@ def parameters(config: dict[str, Any], leaves: dict[str, Tensor]) -> dict[str, T
         "expand.weight": reals(leaves["B"])[None],
         "shrink.weight": reals(forward)[None],
         "reverse_shrink.weight": reals(backward)[None],
-        "skip": leaves["D"],
+        "skip": leaves.get("D"),
     }
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,8 @@ def require_rows(rows: str) -> None:
 class HoldOut:
     """Train and validation documents out of one source: whole documents, or the tail of the text if there are few.
 
-    With at least two held-out documents, every k-th one is held out, k = 1 / fraction. Otherwise the last
-    part of the text is, cut at a line end.
+    Of n documents floor(n fraction) are held out, spread evenly: those with which that number grows. If these are fewer
+    than two, the last part of the text is held out instead, cut at a line end.
 
     Args:
         documents: all of them.
@@ -123,8 +124,8 @@ class HoldOut:
         if not 0 < fraction <= 0.5:
             raise UsageError(f"data.val_fraction={fraction} must be above 0 and at most 0.5")
         self.documents = documents
-        self.every = round(1 / fraction)
-        self.fraction = fraction
+        # the number as it is written: 0.29 means 29 of 100, which its binary form falls short of
+        self.fraction = Fraction(str(fraction))
 
     @cached_property
     def _sizes(self) -> tuple[int, int]:
@@ -140,9 +141,13 @@ class HoldOut:
 
     def _labelled(self) -> Iterator[tuple[bool, str]]:
         number, characters = self._sizes
-        if number >= 2 * self.every:
-            return ((i % self.every == self.every - 1, document) for i, document in enumerate(self.documents()))
+        if self._held_out(number) >= 2:
+            return ((self._held_out(i + 1) > self._held_out(i), text) for i, text in enumerate(self.documents()))
         return self._tail(int(characters * (1 - self.fraction)))
+
+    def _held_out(self, number: int) -> int:
+        """How many of the first documents are held out."""
+        return number * self.fraction.numerator // self.fraction.denominator
 
     def _tail(self, border: int) -> Iterator[tuple[bool, str]]:
         start = 0

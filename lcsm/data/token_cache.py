@@ -25,7 +25,7 @@ from lcsm.errors import UsageError
 log = logging.getLogger(__name__)
 
 # raised whenever the files change their meaning
-FORMAT = 1
+FORMAT = 2
 
 Facts = dict[str, dict[str, int]]
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lcsm.data import token_cache
+from lcsm.data.corpus import HoldOut
 from lcsm.data.packing import NOT_SCORED, TokenStore
 from lcsm.data.sampling import Shard
 from lcsm.data.text import TextData
@@ -190,6 +191,23 @@ def test_many_documents_hold_out_whole_ones(tmp_path: Path):
     facts = module.describe()
     assert (facts["train_documents"], facts["validation_documents"]) == (150, 50)
     assert module.decode(ids_of(module, "validation").tolist()).splitlines()[0].startswith("line 3 of")
+
+
+@pytest.mark.parametrize("percent", [1, 2, 5, 7, 10, 14, 15, 20, 25, 29, 30, 33, 35, 40, 45, 49, 50])
+def test_any_fraction_of_the_documents_is_held_out_and_spread_evenly(percent: int):
+    parts = HoldOut(lambda: map(str, range(400)), percent / 100)
+    held_out = [int(document) for document in parts.validation()]
+    assert [place * percent // 100 for place in range(1, 401) if place - 1 in held_out] == [*range(1, 4 * percent + 1)]
+    assert sorted([*held_out, *map(int, parts.train())]) == [*range(400)]
+
+
+def test_a_text_that_was_cut_by_another_rule_is_tokenised_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    settings = {"valid": None, "val_fraction": 0.4, "document_separator": "^line"}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(token_cache, "FORMAT", 1)
+        earlier.setattr(HoldOut, "_held_out", lambda self, number: number // 2)
+        assert make_text(tmp_path, **settings).describe()["validation_documents"] == 100
+    assert make_text(tmp_path, **settings).describe()["validation_documents"] == 80
 
 
 def test_the_state_rebuilds_encode_and_decode(tmp_path: Path):

@@ -84,3 +84,7 @@ def dispatch(words: list[str]) -> int:
         sys.stdout.write(command.usage(arguments))
         return DONE
     return command.run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -72,6 +72,12 @@ def test_a_mistake_in_composition_is_found_without_torch():
     assert modules_after(["train", "oscillation.tau=abc"]) == {"hydra"}
 
 
+def test_the_module_of_the_command_line_runs_like_the_package():
+    runs = [subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, cwd=ROOT, timeout=60)
+            for module in ("lcsm", "lcsm.cli")]  # fmt: skip
+    assert runs[0].stdout == runs[1].stdout != b""
+
+
 def test_an_unknown_command_is_named_with_the_nearest_one(capsys: pytest.CaptureFixture[str]):
     assert main(["trian"]) == 2
     assert "did you mean 'train'" in capsys.readouterr().err

@@ -152,6 +152,12 @@ def test_a_changed_setting_is_refused_unless_forced(tmp_path: Path) -> None:
     assert rates[4] == pytest.approx(50 * 0.009728616793536588, rel=1e-6) and len(rates) == 6
 
 
+def test_a_forced_resume_takes_the_schedule_of_the_configuration(tmp_path: Path) -> None:
+    toy_fit(tmp_path, toy_config(trainer__max_steps=4))
+    toy_fit(tmp_path, toy_config(trainer__max_steps=6, schedule__final_fraction=1.0, resume="auto", resume_force=True))
+    assert [float(row["lr/base"]) for row in rows(tmp_path)][4:] == [0.01, 0.01]
+
+
 def test_what_changes_rounding_is_named_in_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     toy_fit(tmp_path, toy_config(trainer__max_steps=2, threads=1, name="a") | constant())
     changes = {"trainer__max_steps": 3, "threads": 2, "trainer__deterministic": True, "name": "b", "resume": "auto"}

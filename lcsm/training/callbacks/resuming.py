@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from lightning import Callback, LightningModule
@@ -40,7 +41,8 @@ class Resume(Callback):
     def on_fit_start(self, trainer: Any, pl_module: LightningModule) -> None:
         groups = trainer.optimizers[0].param_groups
         self.own_groups = [{key: value for key, value in group.items() if key != "params"} for group in groups]
-        self.own_factors = list(trainer.lr_scheduler_configs[0].scheduler.lr_lambdas)
+        # copies: restoring writes the stored settings into the schedule
+        self.own_factors = copy.deepcopy(trainer.lr_scheduler_configs[0].scheduler.lr_lambdas)
         here = [(sorted(group), len(group["params"])) for group in groups]
         there = [(sorted(group), len(group["params"])) for group in self.stored_groups]
         if here != there:

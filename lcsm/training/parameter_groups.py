@@ -141,6 +141,11 @@ def build_optimiser(config: dict[str, Any]) -> Callable[[nn.Module], tuple[Optim
     arguments = {key: value for key, value in settings.items() if key not in GROUPING}
     build_schedule(config["schedule"])
     trainer = config.get("trainer") or {}
+    max_time = config["schedule"].get("max_time")
+    if max_time is not None and trainer.get("max_time") is None:
+        raise UsageError(
+            f"schedule.max_time={max_time} needs a run that time ends: set trainer.max_time, which it follows by itself"
+        )
     precision, clips = str(trainer.get("precision", "")), trainer.get("gradient_clip_val") is not None
     if precision == "16-mixed" or (precision.endswith("mixed") and clips):
         # a fused optimiser unscales gradients by itself, too late for their norm; Lightning refuses to clip them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,12 @@ class WarmUp:
 
     Instances are called with the number of finished steps and return the factor of the next one. They hold plain
     numbers, which is what `LambdaLR` stores in a checkpoint.
+
+    Attributes:
+        elapsed: seconds that these steps took, set by a callback where the schedule depends on time.
     """
+
+    elapsed = 0.0
 
     def __init__(self, warmup_steps: int) -> None:
         if warmup_steps < 0:
@@ -36,12 +42,17 @@ class Constant(WarmUp):
 
 
 class Cosine(WarmUp):
-    """Warm-up, then half a cosine down to `final_fraction` of the rate at `max_steps`, where it stays.
+    """Warm-up, then half a cosine down to `final_fraction` of the rate, where it stays.
 
-    A longer warm-up ends at `max_steps`.
+    It ends at `max_steps`, or earlier where `max_time` will be over. That step is foreseen from the pace so far: the
+    rates then follow the clock, and no two runs have the same. A longer warm-up ends at `max_steps`; time does not
+    shorten it, because the pace of the first steps says little.
+
+    Args:
+        max_time: days:hours:minutes:seconds as in `trainer.max_time`; None = no limit.
     """
 
-    def __init__(self, warmup_steps: int, final_fraction: float, max_steps: int) -> None:
+    def __init__(self, warmup_steps: int, final_fraction: float, max_steps: int, max_time: str | None = None) -> None:
         super().__init__(min(warmup_steps, max(max_steps, 1)))
         if not 0 <= final_fraction <= 1:
             raise UsageError(
@@ -54,10 +65,26 @@ class Cosine(WarmUp):
             )
         self.final_fraction = final_fraction
         self.max_steps = max_steps
+        self.max_seconds = None if max_time is None else seconds_of(max_time)
 
     def after(self, step: int) -> float:
-        progress = min(1.0, (step - self.warmup_steps) / max(1, self.max_steps - self.warmup_steps))
+        end: float = self.max_steps
+        if self.max_seconds is not None and self.elapsed > 0:
+            end = min(end, step * self.max_seconds / self.elapsed)
+        progress = min(1.0, (step - self.warmup_steps) / max(1, end - self.warmup_steps))
         return self.final_fraction + (1 - self.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def seconds_of(duration: str) -> int:
+    """Seconds of a time that is written as days:hours:minutes:seconds."""
+    found = re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", str(duration))
+    if found is None:
+        raise UsageError(
+            f"schedule.max_time={duration!r}, which is trainer.max_time unless it is set, must be "
+            "days:hours:minutes:seconds, e.g. 00:01:30:00"
+        )
+    days, hours, minutes, seconds = map(int, found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 class InverseSquareRoot(WarmUp):

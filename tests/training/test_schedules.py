@@ -24,6 +24,20 @@ def test_a_cosine_ends_at_its_fraction_and_stays() -> None:
     assert schedule(110) == pytest.approx(0.2) and schedule(1000) == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("steps", [20, 50, 400])
+def test_a_cosine_of_a_run_that_time_ends_is_that_of_as_many_steps(steps: int) -> None:
+    timed, counted = Cosine(10, 0.1, 1000, "00:00:01:40"), Cosine(10, 0.1, steps)
+    for step in range(steps + 1):
+        timed.elapsed = 100 * step / steps
+        assert timed(step) == pytest.approx(counted(step))
+
+
+def test_a_cosine_ends_with_its_steps_where_they_end_before_the_time() -> None:
+    timed, counted = Cosine(10, 0.1, 100, "00:01:00:00"), Cosine(10, 0.1, 100)
+    timed.elapsed = 3.0
+    assert [timed(step) for step in range(120)] == [counted(step) for step in range(120)]
+
+
 def test_an_inverse_root_halves_after_four_times_the_steps() -> None:
     schedule = InverseSquareRoot(100)
     assert schedule(99) == 1.0 and schedule(399) == 0.5 and schedule(9999) == pytest.approx(math.sqrt(0.01))
@@ -36,7 +50,7 @@ def test_a_warm_up_that_is_too_long_ends_with_the_run() -> None:
 def test_the_state_is_plain_and_restores_the_curve() -> None:
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
     state = LambdaLR(optimiser, Cosine(3, 0.1, 30)).state_dict()
-    assert state["lr_lambdas"] == [{"warmup_steps": 3, "final_fraction": 0.1, "max_steps": 30}]
+    assert state["lr_lambdas"] == [{"warmup_steps": 3, "final_fraction": 0.1, "max_steps": 30, "max_seconds": None}]
     assert pickle.loads(pickle.dumps(Cosine(3, 0.1, 30)))(17) == Cosine(3, 0.1, 30)(17)
 
 
@@ -46,3 +60,5 @@ def test_illegal_settings_are_refused(arguments: tuple[int, float, int]) -> None
         Cosine(*arguments)
     with pytest.raises(UsageError, match="at least 1"):
         InverseSquareRoot(0)
+    with pytest.raises(UsageError, match=r"schedule.max_time='10m'.*days:hours:minutes:seconds"):
+        Cosine(0, 0.1, 10, "10m")

@@ -25,6 +25,7 @@ from lcsm.training.callbacks.samples import TextSamples
 from lcsm.training.callbacks.seeding import StepSeed
 from lcsm.training.callbacks.stopping import StopEarly, ValidateAtEnd
 from lcsm.training.callbacks.throughput import Throughput
+from lcsm.training.callbacks.time_budget import TimeBudget
 from lcsm.training.signals import StopSignals
 
 KNOWN = (
@@ -85,6 +86,8 @@ def build_callbacks(
     if stop_at is not None or node["patience"] is not None:
         built.stopping = StopEarly(built.best, stop_at, node["patience"])
     built.all = [StepSeed(config["seed"]), ValidateAtEnd(), built.best]
+    if config["schedule"].get("max_time") is not None:
+        built.all.append(TimeBudget())
     if resumed:
         built.all.append(Resume(config_wins=bool(config.get("resume_force"))))
     if node["nonfinite_skips"] is not None:

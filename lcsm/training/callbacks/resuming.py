@@ -55,6 +55,8 @@ class Resume(Callback):
         if not self.config_wins:
             return
         schedule = trainer.lr_scheduler_configs[0].scheduler
+        for own, stored in zip(self.own_factors, schedule.lr_lambdas, strict=True):
+            own.elapsed = stored.elapsed
         schedule.lr_lambdas = self.own_factors
         schedule.base_lrs = [group["initial_lr"] for group in self.own_groups]
         for group, own, factor in zip(

@@ -19,7 +19,7 @@ DONE, FAILURE, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 # name -> one line for people; each is lcsm/commands/<name>.py with run(argv) -> exit status and usage() -> text
 COMMANDS = {
     "train": "train a model, or a sweep of models; the same as python train.py",
-    "evaluate": "measure a checkpoint on validation data",
+    "evaluate": "measure a checkpoint on validation or test data",
     "generate": "continue a text with a checkpoint, token by token",
     "convert": "turn the long convolutions of a checkpoint into recurrences of constant cost per token",
     "show": "describe a model without training it: shapes, structure, algorithm, size, cost",

@@ -1,4 +1,4 @@
-"""Measure a checkpoint on the validation data of its run, or on other data."""
+"""Measure a checkpoint on the validation or test data of its run, or on other data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lcsm.errors import UsageError
 
 OPTIONS = {
     "ckpt": Option(str, "checkpoint, or the directory of its run", required=True),
+    "split": Option(str, "data to score; a run never reads its test split", "val", choices=("val", "test")),
     "format": Option(str, "how to print", "table", choices=("table", "json")),
     "threads": Option(int, "CPU threads of torch"),
     "allow_targets": Option(str, "your own classes that the checkpoint may name, e.g. [my_module.MyOscillation]"),
@@ -20,18 +21,19 @@ OPTIONS = {
 OVERRIDABLE = ("data.", "trainer.")
 EXAMPLES = (
     "lcsm evaluate ckpt=runs/lcsm/2026-01-31_12-00-00-000000",
+    "lcsm evaluate ckpt=best.ckpt split=test",
     "lcsm evaluate ckpt=best.ckpt data.val_lengths=[1,4,16] trainer.limit_val_batches=20 --format json",
 )
 
 
 def usage(arguments: Sequence[str]) -> str:
     """What `--help` prints."""
-    text = usage_text("evaluate", "Measure a checkpoint on validation data.", OPTIONS, EXAMPLES)
+    text = usage_text("evaluate", "Measure a checkpoint on validation or test data.", OPTIONS, EXAMPLES)
     return text + "\ndata.KEY=value and trainer.KEY=value change settings of the run, e.g. data.val_files=my.txt\n"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Print the validation metrics of a checkpoint."""
+    """Print the metrics of a checkpoint."""
     options, rest = read("evaluate", arguments, OPTIONS)
     overrides = [word for word in rest if word.startswith(OVERRIDABLE) and "=" in word]
     unknown = [word for word in rest if word not in overrides]
@@ -53,11 +55,32 @@ def run(arguments: Sequence[str]) -> int:
     prepare(config | {"threads": options["threads"] or config["threads"]})
     datamodule = build_data(config)
     check_vocabulary(datamodule, checkpoint)
+    if options["split"] == "test":
+        score_test(datamodule)
     task = build_task(config, datamodule)
     load_weights(task.model, checkpoint)
-    metrics = evaluate(task, datamodule, config)
+    measured = evaluate(task, datamodule, config)
+    metrics = {name.replace("val/", f"{options['split']}/", 1): value for name, value in measured.items()}
     write(options, checkpoint.step, metrics)
     return 0
+
+
+def score_test(datamodule: Any) -> None:
+    """Let the loaders of an evaluation read the test split.
+
+    Raises:
+        UsageError: these data have none.
+    """
+    from lcsm.data.base import BatchDataModule
+    from lcsm.data.sampling import Shard
+
+    if not isinstance(datamodule, BatchDataModule):
+        raise UsageError(
+            f"split=test: {type(datamodule).__name__} is no BatchDataModule, whose splits are known; score split=val"
+        )
+    datamodule.scored_split = "test"
+    # says what is missing before a model is built
+    datamodule.evaluation_batches("test", Shard())
 
 
 def check_vocabulary(datamodule: Any, checkpoint: Any) -> None:
@@ -103,12 +126,14 @@ def override(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
 def write(options: dict[str, Any], step: int, metrics: dict[str, float]) -> None:
     """The metrics as a table, or as one line of JSON."""
     if options["format"] == "json":
-        sys.stdout.write(json.dumps({"checkpoint": options["ckpt"], "step": step, **metrics}) + "\n")
+        sys.stdout.write(
+            json.dumps({"checkpoint": options["ckpt"], "step": step, "split": options["split"], **metrics}) + "\n"
+        )
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{options['ckpt']}, step {step}", title_justify="left")
+    table = Table(title=f"{options['ckpt']}, step {step}, split {options['split']}", title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in metrics.items():

@@ -72,6 +72,8 @@ class BatchDataModule(lightning.LightningDataModule):
         self.seed = seed
         # global index of the first training batch; a resumed run sets it before it fits
         self.first_batch = 0
+        # the split that validation loaders read; `lcsm evaluate split=test` sets it, a run never does
+        self.scored_split = "validation"
 
     @property
     @abstractmethod
@@ -81,7 +83,7 @@ class BatchDataModule(lightning.LightningDataModule):
     @property
     @abstractmethod
     def val_names(self) -> list[str]:
-        """Names of the validation loaders, as multiples of the training length: "1x", "2x"."""
+        """Names of the loaders of the scored split, as multiples of the training length: "1x", "2x"."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -93,7 +95,11 @@ class BatchDataModule(lightning.LightningDataModule):
 
     @abstractmethod
     def evaluation_batches(self, split: str, shard: Shard) -> Mapping[str, EvaluationBatches]:
-        """Datasets of `validation` or `test`, by loader name."""
+        """Datasets of `validation` or `test`, by loader name.
+
+        Raises:
+            UsageError: there is no such split.
+        """
 
     def tokenizer_state(self) -> dict[str, str] | None:
         """What `tokenizer_from_state` needs to rebuild the tokenizer; None when the data is not text."""
@@ -109,13 +115,7 @@ class BatchDataModule(lightning.LightningDataModule):
         return self._loader(self.training_batches(shard), BatchIndices(self._next_batch))
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        return self._evaluation_loaders("validation")
-
-    def test_dataloader(self) -> list[DataLoader[Batch]]:
-        return self._evaluation_loaders("test")
-
-    def _evaluation_loaders(self, split: str) -> list[DataLoader[Batch]]:
-        batches = self.evaluation_batches(split, self._shard())
+        batches = self.evaluation_batches(self.scored_split, self._shard())
         return [self._loader(part, BatchIndices(_first, len(part))) for part in batches.values()]
 
     def _loader(self, dataset: Dataset[Batch], sampler: BatchIndices) -> DataLoader[Batch]:

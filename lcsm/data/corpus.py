@@ -24,7 +24,7 @@ class Corpus:
     Args:
         name: short name of the source, for logs.
         digest: SHA-256 over the contents and the options that cut them into documents, hexadecimal.
-        splits: documents of `train`, `validation` and, where there is one, `test`.
+        splits: documents of `train` and `validation`, or of `test`.
     """
 
     name: str

@@ -65,15 +65,21 @@ class HubText(TextData):
             "dataset": dataset,
             "subset": subset,
             "revision": revision,
-            "splits": {"train": train_split, "validation": val_split, "test": test_split},
             "val_fraction": val_fraction,
             "text_column": text_column,
             "rows": rows,
             "document_separator": document_separator,
         }
+        self._splits = {"train": train_split, "validation": val_split}
+        self._test_split = test_split
 
     def load_corpus(self) -> Corpus:
-        return hub_corpus(**self._options)
+        return hub_corpus(**self._options, splits=self._splits)
+
+    def load_test(self) -> Corpus:
+        if self._test_split is None:
+            raise UsageError("data.test_split=null: name the test split of the data set, or score split=val")
+        return hub_corpus(**self._options, splits={"test": self._test_split})
 
 
 def hub_corpus(
@@ -93,8 +99,8 @@ def hub_corpus(
         dataset: name on the hub, such as "Salesforce/wikitext".
         subset: configuration of the data set, or None.
         revision: branch, tag or commit, or None for the newest.
-        splits: names in the data set of `train`, `validation` and `test`; None = has none. Without a validation split
-            a part of the training documents is held out.
+        splits: names in the data set of `train` and `validation`, None where it has none, or of `test`. Without a
+            validation split a part of the training documents is held out.
         val_fraction: that part.
         text_column, rows, document_separator: see `lcsm.data.files.FileReader`.
     Raises:
@@ -109,13 +115,14 @@ def hub_corpus(
         return lambda: split_rows(_texts(tables[split], text_column), rows, first_line)
 
     found = {split: documents(split) for split in tables}
-    if "validation" not in found:
+    holds_out = "train" in found and "validation" not in found
+    if holds_out:
         parts = HoldOut(found["train"], val_fraction)
         found |= {"train": parts.train, "validation": parts.validation}
     options = {
         "rows": rows,
         "document_separator": document_separator,
-        "val_fraction": None if "validation" in tables else val_fraction,
+        "val_fraction": val_fraction if holds_out else None,
         "sizes": {split: len(table) for split, table in tables.items()},
     }
     texts = (text.encode() for table in tables.values() for text in _texts(table, text_column))

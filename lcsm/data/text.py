@@ -71,11 +71,22 @@ class TextData(BatchDataModule):
         self._max_val_tokens = max_val_tokens
         self._cache_dir = cache_dir
         self._prepared: PreparedText | None = None
+        self._test: PreparedText | None = None
         self._corpus: Corpus | None = None
 
     @abstractmethod
     def load_corpus(self) -> Corpus:
-        """Find the documents."""
+        """Find the documents of `train` and `validation`."""
+
+    def load_test(self) -> Corpus:
+        """Find the documents of `test`, which are looked for only when they are scored.
+
+        Raises:
+            UsageError: there is no test split.
+        """
+        raise UsageError(
+            f"{type(self).__name__} has no test split: score split=val, or text of your own with one (data=text)"
+        )
 
     def prepare(self) -> PreparedText:
         """Read, tokenise and check the text; later calls return the same.
@@ -97,6 +108,14 @@ class TextData(BatchDataModule):
             self._fitting("validation", warn=True)
         return self._prepared
 
+    def _of(self, split: str) -> PreparedText:
+        """The text that holds a split."""
+        if split != "test":
+            return self.prepare()
+        if self._test is None:
+            self._test = prepare_text(self.load_test(), self._kind, None, self._cache_dir, self.tokenizer)
+        return self._test
+
     def prepare_data(self) -> None:
         self.prepare()
 
@@ -113,7 +132,7 @@ class TextData(BatchDataModule):
 
     @property
     def val_names(self) -> list[str]:
-        return [f"{multiple}x" for multiple in self._fitting("validation")]
+        return [f"{multiple}x" for multiple in self._fitting(self.scored_split)]
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without an end of the document."""
@@ -127,7 +146,7 @@ class TextData(BatchDataModule):
         return self.tokenizer.state()
 
     def describe(self) -> dict[str, Any]:
-        """Source, hashes, tokenizer, and documents, tokens and bytes of every split."""
+        """Source, hashes, tokenizer, and documents, tokens and bytes of the training and the validation text."""
         prepared = self.prepare()
         assert self._corpus is not None, "prepare() keeps the corpus"
         facts = {
@@ -154,16 +173,13 @@ class TextData(BatchDataModule):
         return batches
 
     def _store(self, split: str) -> TokenStore:
-        prepared = self.prepare()
+        prepared = self._of(split)
         tokenizer = prepared.tokenizer
         return TokenStore(prepared.folder / f"{split}.npy", tokenizer.end_of_document, tokenizer.byte_lengths())
 
     def _fitting(self, split: str, warn: bool = False) -> list[int]:
         """Multiples of the length for which the split has at least one whole row."""
-        facts = self.prepare().facts
-        if split not in facts:
-            raise UsageError(f"this text has no {split} split; it has {', '.join(facts)}")
-        scored = scored_tokens(facts[split]["tokens"], self._max_val_tokens)
+        scored = scored_tokens(self._of(split).facts[split]["tokens"], self._max_val_tokens)
         fitting = [multiple for multiple in self._multiples if multiple * self.length <= scored]
         least = self._multiples[0] * self.length
         if not fitting:

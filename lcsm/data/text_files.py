@@ -1,5 +1,6 @@
 """Language modelling on local files."""
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,8 @@ from lcsm.data.corpus import Corpus, Documents, HoldOut, digest_of, file_digests
 from lcsm.data.files import FileReader, find_files, find_layout
 from lcsm.data.text import TextData
 from lcsm.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 
 class TextFiles(TextData):
@@ -66,6 +69,8 @@ class TextFiles(TextData):
             "test": ("data.test_files", test_files),
         }
         self._val_fraction = val_fraction
+        # why the test files are not found, which stops only those who score them
+        self._no_test: UsageError | None = None
         if (root is None) == (train_files is None):
             raise UsageError(
                 f"data.root={root} and data.train_files={train_files}: give one of them;\n"
@@ -83,17 +88,32 @@ class TextFiles(TextData):
 
     def load_corpus(self) -> Corpus:
         paths = self._paths()
+        paths.pop("test", None)
+        if self._no_test is not None:
+            log.warning("%s; only lcsm evaluate split=test reads it", self._no_test)
+        return self._corpus_of(paths)
+
+    def load_test(self) -> Corpus:
+        paths = self._paths()
+        if self._no_test is not None:
+            raise self._no_test
+        if "test" not in paths:
+            raise UsageError("this text has no test split: name its files with data.test_files=..., or score split=val")
+        return self._corpus_of({"test": paths["test"]})
+
+    def _corpus_of(self, paths: dict[str, list[Path]]) -> Corpus:
         reader = self._reader
         splits: dict[str, Documents] = {split: partial(reader.documents, files) for split, files in paths.items()}
         every_file = [path for files in paths.values() for path in files]
+        holds_out = "train" in splits and "validation" not in splits
         options = {
             "reader": vars(reader),
             "sizes": {split: len(files) for split, files in paths.items()},
             # the ending decides how a file is read
             "endings": [path.suffix for path in every_file],
-            "val_fraction": None if "validation" in splits else self._val_fraction,
+            "val_fraction": self._val_fraction if holds_out else None,
         }
-        if "validation" not in splits:
+        if holds_out:
             parts = HoldOut(splits["train"], self._val_fraction)
             splits |= {"train": parts.train, "validation": parts.validation}
         return Corpus("files", digest_of(options, file_digests(every_file)), splits)
@@ -101,10 +121,15 @@ class TextFiles(TextData):
     def _paths(self) -> dict[str, list[Path]]:
         if self._root is not None:
             return find_layout(self._root)
-        paths = {}
+        paths, self._no_test = {}, None
         for split, (argument, files) in self._files.items():
-            if files is not None:
-                paths[split] = find_files(argument, files)
+            try:
+                if files is not None:
+                    paths[split] = find_files(argument, files)
+            except UsageError as error:
+                if split != "test":
+                    raise
+                self._no_test = error
         held_out = {path.resolve() for split in ("validation", "test") for path in paths.get(split, [])}
         for path in paths["train"]:
             if path.resolve() in held_out:

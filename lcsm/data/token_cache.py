@@ -52,35 +52,38 @@ def default_cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lcsm"
 
 
-def prepare_text(corpus: Corpus, kind: str, vocab_size: int | None, cache_dir: str | None) -> PreparedText:
+def prepare_text(
+    corpus: Corpus, kind: str, vocab_size: int | None, cache_dir: str | None, tokenizer: Tokenizer | None = None
+) -> PreparedText:
     """Find the tokenised corpus in the cache or make it; processes that ask at once wait for the first.
 
     Args:
         kind: `bytes` or `bpe`.
         vocab_size: ids asked of a trained vocabulary; None for bytes.
         cache_dir: None = `default_cache_folder()`.
+        tokenizer: makes the ids; None makes one of that kind from the training documents.
     Raises:
         UsageError: the cache cannot be written, or the corpus cannot be read.
     """
     cache = (Path(cache_dir).expanduser() if cache_dir else default_cache_folder()) / "tokens"
-    made_by = tokenizers.__version__ if kind == "bpe" else None
+    made_by = tokenizer.digest() if tokenizer is not None else tokenizers.__version__ if kind == "bpe" else None
     key = hashlib.sha256(json.dumps([FORMAT, corpus.digest, kind, vocab_size, made_by]).encode()).hexdigest()[:24]
     folder = cache / key
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{key}.lock"):
             if not folder.exists():
-                _make(corpus, kind, vocab_size, folder)
+                _make(corpus, kind, vocab_size, tokenizer, folder)
     except OSError as error:
         raise UsageError(
             f"the token cache {cache} cannot be written: {error.strerror or error};\n"
             "set data.cache_dir, or the environment variable LCSM_CACHE, to a folder with room"
         ) from error
-    tokenizer = tokenizer_from_state(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
-    return PreparedText(folder, tokenizer, json.loads((folder / "facts.json").read_text(encoding="utf-8")))
+    found = tokenizer_from_state(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
+    return PreparedText(folder, found, json.loads((folder / "facts.json").read_text(encoding="utf-8")))
 
 
-def _make(corpus: Corpus, kind: str, vocab_size: int | None, folder: Path) -> None:
+def _make(corpus: Corpus, kind: str, vocab_size: int | None, tokenizer: Tokenizer | None, folder: Path) -> None:
     started = time.monotonic()
     # everything is written beside the final name and renamed at the end, so that a folder is complete or absent
     partial = folder.with_suffix(".partial")
@@ -90,7 +93,7 @@ def _make(corpus: Corpus, kind: str, vocab_size: int | None, folder: Path) -> No
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        tokenizer = _tokenizer(corpus, kind, vocab_size, progress)
+        tokenizer = tokenizer or _tokenizer(corpus, kind, vocab_size, progress)
         facts: Facts = {}
         for split, documents in corpus.splits.items():
             counted = Counted(documents, progress, f"tokenising {split}")

@@ -20,9 +20,32 @@ def test_the_data_can_be_changed(recall_run: Path, capsys: pytest.CaptureFixture
     assert status == 0 and "accuracy_pairs3" in output
 
 
+def test_the_test_split_has_other_rows_and_names_itself(recall_run: Path, capsys: pytest.CaptureFixture[str]):
+    scores = []
+    for split in ("val", "test"):
+        _, output, _ = said(capsys, "evaluate", f"ckpt={recall_run}", f"split={split}", "--format", "json")
+        scores.append(json.loads(output.splitlines()[-1]))
+    assert [score["split"] for score in scores] == ["val", "test"]
+    assert scores[0]["val/loss"] != scores[1]["test/loss"] and "val/loss" not in scores[1]
+    _, table, _ = said(capsys, "evaluate", f"ckpt={recall_run}", "split=test")
+    assert "split test" in table and "test/accuracy" in table
+
+
+def test_a_test_text_that_the_run_did_not_name_can_be_scored(
+    text_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "test.txt").write_text("Über den Wolken ist es still. " * 20, encoding="utf-8")
+    words = ["evaluate", f"ckpt={text_run}", "split=test", "--format", "json"]
+    status, output, _ = said(capsys, *words, f"data.test_files={tmp_path / 'test.txt'}")
+    assert status == 0 and json.loads(output.splitlines()[-1])["test/bits_per_byte"] > 0
+    status, _, message = said(capsys, *words)
+    assert status == 2 and "no test split" in message and "data.test_files" in message
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
+        (["split=train"], ["split=train", "val"]),
         (["data.num_vla=3"], ["data.num_vla", "num_val"]),
         (["data.vocab_size=64"], ["vocabulary", "64", "32"]),
         (["data.num_val=1,2"], ["data.num_val"]),

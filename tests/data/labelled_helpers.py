@@ -12,7 +12,6 @@ COMMON: dict[str, Any] = {
     "batch_size": 8,
     "num_workers": 0,
     "seed": 3,
-    "evaluate_on": "validation",
     "cache_dir": None,
 }
 SMALL_IMAGES = ContourRule(32, 14, 4, 5, 2.0, 0.5, (1.0,), 1.0, 7.0, 1.5, 1.0)
@@ -38,7 +37,7 @@ def make_imdb(folder: Path, **settings: Any) -> Imdb:
             (folder / part / kind).mkdir(parents=True, exist_ok=True)
             (folder / part / kind / "0_1.txt").write_text(f"{part} {kind}", encoding="utf-8")
             (folder / part / kind / "1_1.txt").write_text(kind * 20, encoding="utf-8")
-    defaults = {"root": str(folder), "dataset": "none", "val_fraction": None, "length": 32}
+    defaults = {"root": str(folder), "dataset": "none", "val_fraction": 0.25, "length": 32}
     return Imdb(**(COMMON | defaults | settings))
 
 

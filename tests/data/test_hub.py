@@ -7,6 +7,7 @@ import datasets
 import pytest
 
 from lcsm.data.hub import HubText
+from lcsm.data.sampling import Shard
 from lcsm.errors import UsageError
 
 ROWS = {
@@ -66,6 +67,19 @@ def test_without_a_validation_split_a_part_is_held_out(tmp_path: Path, asked: li
     facts = module.describe()
     assert [request[2] for request in asked] == ["train"]
     assert (facts["train_documents"], facts["validation_documents"]) == (2, 2)
+
+
+def test_the_test_split_is_loaded_only_to_be_scored(tmp_path: Path, asked: list[tuple[Any, ...]]):
+    module = make_hub(tmp_path, test_split="train")
+    module.prepare()
+    assert [request[2] for request in asked] == ["train", "validation"]
+    module.scored_split = "test"
+    assert module.val_names == ["1x"] and [request[2] for request in asked[2:]] == ["train"]
+
+
+def test_a_data_set_whose_test_split_has_no_name_says_so(tmp_path: Path, asked: list[tuple[Any, ...]]):
+    with pytest.raises(UsageError, match=r"data.test_split=null: name the test split"):
+        make_hub(tmp_path).evaluation_batches("test", Shard())
 
 
 def test_the_hash_follows_the_contents(tmp_path: Path, asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch):

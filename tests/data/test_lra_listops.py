@@ -115,10 +115,11 @@ def test_shards_make_up_the_global_batch(num_train: int | None):
     assert all((whole[name][:4] == parts[0][name]).all() for name in whole)
 
 
-def test_validation_has_every_example_once_and_may_be_the_test_split():
-    module, test = make_listops(), make_listops(evaluate_on="test")
+def test_either_split_is_scored_with_every_example_once():
+    module = make_listops()
     assert sum(len(batch["labels"]) for batch in module.val_dataloader()[0]) == 21
-    assert sum(len(batch["labels"]) for batch in test.val_dataloader()[0]) == 10
+    module.scored_split = "test"
+    assert sum(len(batch["labels"]) for batch in module.val_dataloader()[0]) == 10
 
 
 def write_release(folder: Path, last: str = "[MAX 2 ( [MIN 4 7 ] ) ]\t4") -> None:
@@ -149,7 +150,6 @@ def test_missing_and_broken_files_are_named(tmp_path: Path):
         ({"max_depth": 2, "max_arguments": 3}, "at most 5 tokens"),
         ({"max_depth": 1}, "data.max_depth=1"),
         ({"num_val": 0}, "data.num_val=0"),
-        ({"evaluate_on": "train"}, "data.evaluate_on='train'"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict, words: str):

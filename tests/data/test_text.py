@@ -124,12 +124,30 @@ def test_a_training_text_shorter_than_a_row_is_refused(tmp_path: Path):
     assert take(make_text(tmp_path, train="x" * 16).train_dataloader(), 3)[2]["tokens"].shape == (4, 16)
 
 
-def test_the_test_split_is_there_only_if_named(tmp_path: Path):
+@pytest.mark.parametrize("settings", KINDS)
+def test_the_test_split_has_its_own_text_and_lengths(tmp_path: Path, settings):
     (tmp_path / "other.txt").write_text("y" * 40)
-    module = make_text(tmp_path, test_files=str(tmp_path / "other.txt"))
-    assert module.decode(next(iter(module.test_dataloader()[0]))["tokens"][0].tolist()) == "y" * 16
-    with pytest.raises(UsageError, match=r"no test split; it has train, validation"):
-        make_text(tmp_path).test_dataloader()
+    module = make_text(tmp_path, test_files=str(tmp_path / "other.txt"), val_lengths=[1, 8], **settings)
+    assert module.val_names == ["1x", "8x"]
+    module.scored_split = "test"
+    assert module.val_names == ["1x"] and len(module.val_dataloader()) == 1
+    assert module.decode(next(iter(module.val_dataloader()[0]))["tokens"][0].tolist()) == "y" * 16
+
+
+def test_what_is_not_scored_is_not_looked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    missing = make_text(tmp_path, test_files=str(tmp_path / "none.txt"))
+    assert missing.describe() == make_text(tmp_path).describe()
+    assert "none.txt: no such file" in caplog.text and "split=test" in caplog.text
+    missing.scored_split = "test"
+    with pytest.raises(UsageError, match=r"data.test_files=.*none.txt: no such file"):
+        missing.val_dataloader()
+
+
+def test_a_text_without_a_test_split_says_so(tmp_path: Path):
+    module = make_text(tmp_path)
+    module.scored_split = "test"
+    with pytest.raises(UsageError, match=r"no test split: name its files with data.test_files"):
+        module.val_dataloader()
 
 
 @pytest.mark.parametrize("settings", KINDS)

@@ -1,16 +1,15 @@
 """Data modules whose examples are whole sequences with a label: padded batches, masks, splits."""
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from lcsm.data.base import BatchDataModule, EvaluationBatches, require_integer
-from lcsm.data.labelled.store import SPLITS, LabelledSet, Sequences, Source, Stored, stored
+from lcsm.data.labelled.store import LabelledSet, Sequences, Source, Stored, stored
 from lcsm.data.sampling import Batch, EpochOrder, Shard
-from lcsm.errors import UsageError
 
 # rows are padded to a multiple of this, so that few different lengths occur
 LENGTH_STEP = 64
@@ -95,7 +94,6 @@ class LabelledData(BatchDataModule):
 
     Args:
         length: longest row.
-        evaluate_on: split that the validation loader reads.
         cache_dir: where the examples are kept; None = $LCSM_CACHE, or lcsm in the user's cache folder.
         batch_size, num_workers, seed: see `BatchDataModule`.
     Attributes:
@@ -119,13 +117,9 @@ class LabelledData(BatchDataModule):
         batch_size: int,
         num_workers: int,
         seed: int,
-        evaluate_on: Literal["validation", "test"],
         cache_dir: str | None,
     ) -> None:
         super().__init__(length=length, batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if evaluate_on not in SPLITS[1:]:
-            raise UsageError(f"data.evaluate_on={evaluate_on!r} must be validation or test")
-        self.evaluate_on = evaluate_on
         self._cache_dir = cache_dir
         self._stored: Stored | None = None
 
@@ -180,7 +174,7 @@ class LabelledData(BatchDataModule):
         return LabelledBatches(examples, self.collate(), self.batch_size, self.seed, shard)
 
     def evaluation_batches(self, split: str, shard: Shard) -> dict[str, EvaluationBatches]:
-        examples = self.prepare().load(self.evaluate_on if split == "validation" else split)
+        examples = self.prepare().load(split)
         return {"1x": LabelledRows(examples, self.collate(), self.batch_size, shard)}
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.folders import file_facts, require_files, require_folder
 from lcsm.data.labelled.hub import load_split
 from lcsm.data.labelled.splits import Shares
-from lcsm.data.labelled.store import LabelledSet, Sequences, Source, joined
+from lcsm.data.labelled.store import SPLITS, LabelledSet, Sequences, Source, joined
 from lcsm.errors import UsageError
 
 # ids: padding, end, then the bytes
@@ -35,20 +34,18 @@ class Reviews(Source):
         root: folder `aclImdb`; None loads `dataset` from the hub.
         dataset: name on the hub.
         length: longest row.
-        val_fraction: share of the training reviews that is held out; None takes the test reviews for validation.
+        val_fraction: share of the training reviews that is held out.
     """
 
     name = "IMDb"
     dtype = np.uint16
     BLOCK = 500
 
-    def __init__(self, root: str | None, dataset: str, length: int, val_fraction: float | None) -> None:
+    def __init__(self, root: str | None, dataset: str, length: int, val_fraction: float) -> None:
         self.dataset, self.length = dataset, length
         self.folder = None if root is None else require_folder(root, REVIEWS_EXPECTED)
-        self.shares = None
-        if val_fraction is not None:
-            self.shares = Shares({"train": 1 - val_fraction, "validation": val_fraction})
-        self.sizes = dict.fromkeys(["train", "validation", "test"])
+        self.shares = Shares({"train": 1 - val_fraction, "validation": val_fraction})
+        self.sizes = dict.fromkeys(SPLITS)
         self.settings = {"length": length, "val_fraction": val_fraction}
         if self.folder is None:
             self.settings |= {"dataset": dataset}
@@ -60,11 +57,8 @@ class Reviews(Source):
             self.settings |= file_facts(folders)
 
     def blocks(self, split: str) -> Iterator[LabelledSet]:
-        part = "test" if split == "test" or (split == "validation" and self.shares is None) else "train"
-        texts, labels = self.read(part)
-        chosen = np.arange(len(texts))
-        if part == "train" and self.shares is not None:
-            chosen = self.shares.indices(len(texts), split)
+        texts, labels = self.read("test" if split == "test" else "train")
+        chosen = np.arange(len(texts)) if split == "test" else self.shares.indices(len(texts), split)
         for start in range(0, len(chosen), self.BLOCK):
             rows = chosen[start : start + self.BLOCK]
             yield LabelledSet((encode([texts[row] for row in rows], self.length),), np.array(labels)[rows])
@@ -125,14 +119,15 @@ class PaperPairs(Source):
 class Imdb(LabelledData):
     """Text of the Long Range Arena: is a review positive? Bytes, cut to `length` with their end.
 
-    Publications use characters that occur 15 times (135 ids) and choose the best epoch by the test reviews.
+    Publications use characters that occur 15 times (135 ids). They train on all 25,000 reviews and choose the best
+    epoch by the test reviews (`val_split: 0.0` in state-spaces/s4, `s5/train.py` in lindermanlab/S5); here a part of
+    the training reviews is held out for that.
 
     Args:
         root: folder `aclImdb`; None loads `dataset`.
         dataset: name on the Hugging Face hub, with columns text and label.
-        val_fraction: share of the training reviews held out for validation; None validates on the test reviews, as
-            published.
-        length, batch_size, num_workers, seed, evaluate_on, cache_dir: see `LabelledData`.
+        val_fraction: share of the training reviews held out for validation, 0 < fraction <= 0.5.
+        length, batch_size, num_workers, seed, cache_dir: see `LabelledData`.
     """
 
     num_classes = 2
@@ -143,12 +138,11 @@ class Imdb(LabelledData):
         *,
         root: str | None,
         dataset: str,
-        val_fraction: float | None,
+        val_fraction: float,
         length: int,
         batch_size: int,
         num_workers: int,
         seed: int,
-        evaluate_on: Literal["validation", "test"],
         cache_dir: str | None,
     ) -> None:
         require_integer("data.length", length, 2)
@@ -157,11 +151,10 @@ class Imdb(LabelledData):
             batch_size=batch_size,
             num_workers=num_workers,
             seed=seed,
-            evaluate_on=evaluate_on,
             cache_dir=cache_dir,
         )
-        if val_fraction is not None and not 0 < val_fraction <= 0.5:
-            raise UsageError(f"data.val_fraction={val_fraction} must be null, or above 0 and at most 0.5")
+        if not 0 < val_fraction <= 0.5:
+            raise UsageError(f"data.val_fraction={val_fraction} must be above 0 and at most 0.5")
         self.root, self.dataset, self.val_fraction = root, dataset, val_fraction
 
     def source(self) -> Source:
@@ -175,7 +168,7 @@ class Aan(LabelledData):
 
     Args:
         root: folder `tsv_data` of lra_release.
-        length, batch_size, num_workers, seed, evaluate_on, cache_dir: see `LabelledData`.
+        length, batch_size, num_workers, seed, cache_dir: see `LabelledData`.
     """
 
     num_classes = 2
@@ -190,7 +183,6 @@ class Aan(LabelledData):
         batch_size: int,
         num_workers: int,
         seed: int,
-        evaluate_on: Literal["validation", "test"],
         cache_dir: str | None,
     ) -> None:
         require_integer("data.length", length, 2)
@@ -199,7 +191,6 @@ class Aan(LabelledData):
             batch_size=batch_size,
             num_workers=num_workers,
             seed=seed,
-            evaluate_on=evaluate_on,
             cache_dir=cache_dir,
         )
         self.root = root

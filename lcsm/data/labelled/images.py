@@ -4,7 +4,7 @@ import io
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -148,7 +148,7 @@ class Cifar10Grey(LabelledData):
     Args:
         root: folder with the files of the original archive; None loads `dataset`.
         dataset: name on the Hugging Face hub, with columns img and label.
-        batch_size, num_workers, seed, evaluate_on, cache_dir: see `LabelledData`.
+        batch_size, num_workers, seed, cache_dir: see `LabelledData`.
     """
 
     num_classes = 10
@@ -164,7 +164,6 @@ class Cifar10Grey(LabelledData):
         batch_size: int,
         num_workers: int,
         seed: int,
-        evaluate_on: Literal["validation", "test"],
         cache_dir: str | None,
     ) -> None:
         super().__init__(
@@ -172,7 +171,6 @@ class Cifar10Grey(LabelledData):
             batch_size=batch_size,
             num_workers=num_workers,
             seed=seed,
-            evaluate_on=evaluate_on,
             cache_dir=cache_dir,
         )
         self.root, self.dataset = root, dataset
@@ -185,7 +183,7 @@ class Digits(LabelledData):
     """Handwritten digits as sequences of 64 grey values: a task that needs no download and learns in a minute.
 
     Args:
-        batch_size, num_workers, seed, evaluate_on, cache_dir: see `LabelledData`.
+        batch_size, num_workers, seed, cache_dir: see `LabelledData`.
     """
 
     num_classes = 10
@@ -199,7 +197,6 @@ class Digits(LabelledData):
         batch_size: int,
         num_workers: int,
         seed: int,
-        evaluate_on: Literal["validation", "test"],
         cache_dir: str | None,
     ) -> None:
         super().__init__(
@@ -207,7 +204,6 @@ class Digits(LabelledData):
             batch_size=batch_size,
             num_workers=num_workers,
             seed=seed,
-            evaluate_on=evaluate_on,
             cache_dir=cache_dir,
         )
 

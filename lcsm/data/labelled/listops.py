@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -111,7 +111,7 @@ class ListOps(LabelledData):
         max_depth, max_arguments: see `ListOpsRule`.
         num_train: None makes new expressions for every step; a number makes that many and reshuffles them every epoch.
         num_val, num_test: generated expressions for validation and test.
-        batch_size, num_workers, seed, evaluate_on, cache_dir: see `LabelledData`.
+        batch_size, num_workers, seed, cache_dir: see `LabelledData`.
     Raises:
         UsageError: a value is out of range, or files are missing.
     """
@@ -133,7 +133,6 @@ class ListOps(LabelledData):
         batch_size: int,
         num_workers: int,
         seed: int,
-        evaluate_on: Literal["validation", "test"],
         cache_dir: str | None,
     ) -> None:
         super().__init__(
@@ -141,7 +140,6 @@ class ListOps(LabelledData):
             batch_size=batch_size,
             num_workers=num_workers,
             seed=seed,
-            evaluate_on=evaluate_on,
             cache_dir=cache_dir,
         )
         require_integer("data.min_length", min_length, SHORTEST - 1)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -125,7 +125,7 @@ class Pathfinder(LabelledData):
             seed_distance, marker_radius, margin: see `ContourRule`.
         num_train, num_val, num_test: generated images.
         num_workers: processes that make batches, and that draw the images.
-        batch_size, seed, evaluate_on, cache_dir: see `LabelledData`.
+        batch_size, seed, cache_dir: see `LabelledData`.
     Raises:
         UsageError: a value is out of range, or files are missing.
     """
@@ -156,7 +156,6 @@ class Pathfinder(LabelledData):
         batch_size: int,
         num_workers: int,
         seed: int,
-        evaluate_on: Literal["validation", "test"],
         cache_dir: str | None,
     ) -> None:
         require_integer("data.resolution", resolution, 8)
@@ -165,7 +164,6 @@ class Pathfinder(LabelledData):
             batch_size=batch_size,
             num_workers=num_workers,
             seed=seed,
-            evaluate_on=evaluate_on,
             cache_dir=cache_dir,
         )
         require_sizes(num_train=num_train, num_val=num_val, num_test=num_test)

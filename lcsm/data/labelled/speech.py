@@ -4,7 +4,6 @@ import io
 import wave
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -110,7 +109,7 @@ class SpeechCommands(LabelledData):
         root: folder of the original archive; None loads `dataset`.
         dataset, subset: name and configuration on the Hugging Face hub.
         deviation: standard deviation of the samples, by which they are divided, in units of the largest sample.
-        batch_size, num_workers, seed, evaluate_on, cache_dir: see `LabelledData`.
+        batch_size, num_workers, seed, cache_dir: see `LabelledData`.
     """
 
     num_classes = len(WORDS)
@@ -126,7 +125,6 @@ class SpeechCommands(LabelledData):
         batch_size: int,
         num_workers: int,
         seed: int,
-        evaluate_on: Literal["validation", "test"],
         cache_dir: str | None,
     ) -> None:
         super().__init__(
@@ -134,7 +132,6 @@ class SpeechCommands(LabelledData):
             batch_size=batch_size,
             num_workers=num_workers,
             seed=seed,
-            evaluate_on=evaluate_on,
             cache_dir=cache_dir,
         )
         if not deviation > 0:

@@ -52,9 +52,14 @@ def divide(number: int, divisor: int) -> int:
     return number // divisor
 
 
-def multiply(number: int, factor: int) -> int:
-    """A size as a multiple of another one, e.g. `${multiply:2,${model.d_model}}`."""
-    return number * factor
+def multiply(number: Any, factor: float) -> Any:
+    """A multiple of a size or a rate, e.g. `${multiply:${model.d_model},2}`; what is no number stays as it is."""
+    return number * factor if isinstance(number, (int, float)) else number
+
+
+def smaller(limit: float, number: Any) -> Any:
+    """A rate within a limit, e.g. `${min:1e-3,${optim.lr}}`; what is no number is left to the checks of its own key."""
+    return min(limit, number) if isinstance(number, (int, float)) else number
 
 
 def heads_of(width: int, total: int) -> int:
@@ -65,6 +70,7 @@ def heads_of(width: int, total: int) -> int:
 OmegaConf.register_new_resolver("short", short, replace=True)
 OmegaConf.register_new_resolver("divide", divide, replace=True)
 OmegaConf.register_new_resolver("multiply", multiply, replace=True)
+OmegaConf.register_new_resolver("min", smaller, replace=True)
 OmegaConf.register_new_resolver("heads_of", heads_of, replace=True)
 
 

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lcsm.parameters import mark
 from lcsm.shapes import Float, Resets, Stream, Tensor
 from lcsm.stages.activation import ELEMENTWISE
 from lcsm.stages.segments import resets_of
@@ -35,8 +34,8 @@ class ShortConvolution(nn.Module):
         self.kernel_size = int(positive("kernel_size", kernel_size))
         self.activation = choose("activation", activation, ELEMENTWISE)
         bound = self.kernel_size**-0.5
-        self.weight = mark(nn.Parameter(torch.empty(self.kernel_size, channels).uniform_(-bound, bound)))
-        self.bias = mark(nn.Parameter(torch.empty(channels).uniform_(-bound, bound))) if bias else None
+        self.weight = nn.Parameter(torch.empty(self.kernel_size, channels).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(channels).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x: Stream, past: Tail | None = None, context: Context | None = None) -> tuple[Stream, Tail]:
         """Convolve x [B L D]; `past` is what the last call returned, None at the start."""

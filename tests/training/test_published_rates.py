@@ -29,6 +29,21 @@ READ = {
     "s5": ("*mixer.shrink.weight", "*mixer.skip"),
     "lru": ("*mixer.shrink.weight", "*mixer.skip"),
 }
+CONVOLVED = [
+    "lcsm",
+    "mamba",
+    "mamba2",
+    "griffin",
+    "hawk",
+    "hyena",
+    "deltanet",
+    "gated_deltanet",
+    "deltaproduct",
+    "kda",
+    "gdn2",
+    "comba",
+    "metala",
+]
 SIZES = ("model.d_model=64", "model.num_layers=2", "optim.weight_decay=0.1")
 
 
@@ -82,3 +97,42 @@ def test_the_filters_of_hyena_have_the_rates_of_its_code(base: float):
 def test_the_command_line_wins_over_a_published_rate(model: str):
     found = groups(model, "optim.lr=1e-2", "optim.groups.oscillation.lr=5e-4")
     assert chosen(found, "*mixer.oscillation.*") == {(5e-4, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("model", "decays"),
+    [
+        *((model, "*oscillation.log_rate") for model in ("rwkv4", "rwkv5", "rwkv6")),
+        ("rwkv7", "*oscillation.log_decay.offset"),
+    ],
+)
+def test_decays_of_rwkv_learn_at_twice_the_base_rate(model: str, decays: str):
+    found = groups(model, "optim.lr=1e-3")
+    assert chosen(found, decays) == {(2e-3, 0.0)}
+    twice = {name for name, (rate, _) in found.items() if rate == 2e-3}
+    assert all(fnmatchcase(name, decays) for name in twice)
+
+
+def test_the_bonus_of_rwkv4_learns_at_three_times_the_base_rate():
+    assert chosen(groups("rwkv4", "optim.lr=1e-3"), "*shrink.bonus") == {(3 * 1e-3, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("model", "maps"),
+    [
+        ("rwkv6", ("*source.reduce", "*source.extend", "*oscillation.reduce_rate.*", "*oscillation.expand_rate.*")),
+        ("rwkv7", ("*source.reduce.weight", "*oscillation.*.reduce.*", "*oscillation.*.extend.*", "*output.gate.*")),
+        ("rwkv7", ("*input.share.reduce.*", "*input.share.extend.*")),
+    ],
+)
+def test_low_rank_maps_of_rwkv_do_not_decay(model: str, maps: tuple[str, ...]):
+    found = groups(model, "optim.lr=1e-3")
+    assert chosen(found, *maps) == {(1e-3, 0.0)}
+    assert chosen(found, "*mixer.expand.*weight", "*mixer.output.project.weight") == {(1e-3, 0.1)}
+
+
+@pytest.mark.parametrize("model", CONVOLVED)
+def test_taps_of_short_convolutions_decay_and_their_biases_do_not(model: str):
+    found = groups(model, "optim.lr=1e-3")
+    assert chosen(found, "*convolution.weight") == {(1e-3, 0.1)}
+    assert {decay for name, (_, decay) in found.items() if name.endswith("convolution.bias")} <= {0.0}

@@ -50,6 +50,7 @@ class Model:
     embedding_dropout: Probability
     tie_embeddings: bool
     embedding_std: Annotated[float, Range(0, open=True)]
+    logit_cap: Annotated[float, Range(0, open=True)] | None = None
 
 
 @dataclass

@@ -167,7 +167,12 @@ def build_model(config: dict[str, Any], vocab_size: int) -> LanguageModel:
     backbone = Builder(config).backbone()
     with seeded(config["seed"], "embedding"):
         return LanguageModel(
-            backbone, vocab_size, model["embedding_std"], model["embedding_dropout"], model["tie_embeddings"]
+            backbone,
+            vocab_size,
+            model["embedding_std"],
+            model["embedding_dropout"],
+            model["tie_embeddings"],
+            model.get("logit_cap"),
         )
 
 
@@ -187,7 +192,15 @@ def build_classifier(
     backbone = Builder(config).backbone()
     kind = PairClassifier if documents == 2 else SequenceClassifier
     with seeded(config["seed"], "embedding"):
-        return kind(backbone, num_classes, vocab_size, num_features, model["embedding_std"], model["embedding_dropout"])
+        return kind(
+            backbone,
+            num_classes,
+            vocab_size,
+            num_features,
+            model["embedding_std"],
+            model["embedding_dropout"],
+            model.get("logit_cap"),
+        )
 
 
 def build_for(config: dict[str, Any], vocab_size: int, facts: Mapping[str, Any]) -> LanguageModel | SequenceClassifier:

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from lcsm.models.backbone import Backbone, masked_mean
 from lcsm.shapes import Bool, Float, Num, Tensor
+from lcsm.stages.activation import soft_capped
 from lcsm.structures import Context
 
 
@@ -21,6 +22,7 @@ class SequenceClassifier(nn.Module):
         num_features: width F of the inputs where they are vectors, else None.
         embedding_std: standard deviation of the embedding at the start, for tokens.
         embedding_dropout: probability of dropping an entry of the encoded inputs.
+        logit_cap: soft bound of the logits, see `soft_capped`; None for none.
     """
 
     def __init__(
@@ -31,8 +33,10 @@ class SequenceClassifier(nn.Module):
         num_features: int | None,
         embedding_std: float,
         embedding_dropout: float,
+        logit_cap: float | None,
     ) -> None:
         super().__init__()
+        self.logit_cap = logit_cap
         self.encoder: nn.Module
         if vocab_size is not None and num_features is None:
             self.encoder = nn.Embedding(vocab_size, backbone.d_model)
@@ -64,7 +68,7 @@ class SequenceClassifier(nn.Module):
         self, inputs: Num[Tensor, "B L ..."], mask: Bool[Tensor, "B L"] | None = None, context: Context | None = None
     ) -> Float[Tensor, "B classes"]:
         """Logits of the labels; arguments as in `encode`."""
-        return self.head(self.encode(inputs, mask, context))
+        return soft_capped(self.head(self.encode(inputs, mask, context)), self.logit_cap)
 
 
 class PairHead(nn.Module):
@@ -97,8 +101,9 @@ class PairClassifier(SequenceClassifier):
         num_features: int | None,
         embedding_std: float,
         embedding_dropout: float,
+        logit_cap: float | None,
     ) -> None:
-        super().__init__(backbone, num_classes, vocab_size, num_features, embedding_std, embedding_dropout)
+        super().__init__(backbone, num_classes, vocab_size, num_features, embedding_std, embedding_dropout, logit_cap)
         self.head = PairHead(backbone.d_model, num_classes)
 
     def forward(
@@ -112,4 +117,4 @@ class PairClassifier(SequenceClassifier):
         One pass encodes both, so that batch normalisation sees them together.
         """
         first, second = self.encode(inputs, mask, context).chunk(2)
-        return self.head(first, second)
+        return soft_capped(self.head(first, second), self.logit_cap)

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from lcsm.models.backbone import Backbone
 from lcsm.shapes import Float, Int, Tensor, Tokens
+from lcsm.stages.activation import soft_capped
 from lcsm.structures import Context
 
 
@@ -21,13 +22,20 @@ class LanguageModel(nn.Module):
         embedding_std: standard deviation of the embedding at the start.
         embedding_dropout: probability of dropping an entry of the embedded tokens.
         tie_embeddings: whether the head uses the embedding's weights.
+        logit_cap: soft bound of the logits, see `soft_capped`; None for none.
     """
 
     def __init__(
-        self, backbone: Backbone, vocab_size: int, embedding_std: float, embedding_dropout: float, tie_embeddings: bool
+        self,
+        backbone: Backbone,
+        vocab_size: int,
+        embedding_std: float,
+        embedding_dropout: float,
+        tie_embeddings: bool,
+        logit_cap: float | None,
     ) -> None:
         super().__init__()
-        self.vocab_size = vocab_size
+        self.vocab_size, self.logit_cap = vocab_size, logit_cap
         self.embedding = nn.Embedding(vocab_size, backbone.d_model)
         nn.init.normal_(self.embedding.weight, std=embedding_std)
         self.dropout = nn.Dropout(embedding_dropout)
@@ -58,7 +66,8 @@ class LanguageModel(nn.Module):
 
     def read_out(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Logits of the next token at the positions in `x`, which may be chosen ones of `hidden`."""
-        return functional.linear(x, self.embedding.weight if self.head is None else self.head.weight)
+        logits = functional.linear(x, self.embedding.weight if self.head is None else self.head.weight)
+        return soft_capped(logits, self.logit_cap)
 
     def step(
         self, token: Int[Tensor, " B"], state: list[Any], context: Context | None = None

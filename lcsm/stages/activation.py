@@ -40,6 +40,11 @@ def linear_sigmoid(value: Tensor) -> Tensor:
     return torch.where(value >= 0, value + 0.5, torch.sigmoid(value))
 
 
+def soft_capped(value: Tensor, cap: float | None) -> Tensor:
+    """cap tanh(x / cap), within -cap and cap and nearly x near zero; the value itself without a cap."""
+    return value if cap is None else cap * (value / cap).tanh()
+
+
 # The first eight are those of the EOS paper, in the order of the release's t_type 0 to 7.
 ELEMENTWISE: dict[str, Activation] = {
     "identity": identity,

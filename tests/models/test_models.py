@@ -111,7 +111,7 @@ def test_pattern_repeats_over_the_layers():
 
 def test_classifier_ignores_what_the_mask_hides():
     config = compose(*SMALL)
-    classifier = SequenceClassifier(Builder(config).backbone(), 3, V, None, 1.0, 0.0).double()
+    classifier = SequenceClassifier(Builder(config).backbone(), 3, V, None, 1.0, 0.0, None).double()
     inputs, mask = tokens(2), torch.arange(9).expand(2, 9) < 5
     other = inputs.clone()
     other[:, 5:] = 0

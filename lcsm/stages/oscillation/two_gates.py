@@ -11,7 +11,8 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Stream, Tensor
+from lcsm.shapes import Factor, Stream
+from lcsm.stages.activation import soft_capped
 from lcsm.stages.base import Oscillation
 from lcsm.stages.settings import positive
 from lcsm.structures import Context, Diagonal, widen
@@ -58,15 +59,11 @@ class ExponentialInputGate(Oscillation):
         for projection in (self.project_forget, self.project_input):
             mark(projection.bias)
 
-    def capped(self, logits: Tensor) -> Tensor:
-        """Logits within the soft cap."""
-        return logits if self.soft_cap is None else self.soft_cap * (logits / self.soft_cap).tanh()
-
     def forward(
         self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         forget, weight = (
-            self.capped(widen(projection(x)))[..., None, None]
+            soft_capped(widen(projection(x)), self.soft_cap)[..., None, None]
             for projection in (self.project_forget, self.project_input)
         )
         return Diagonal(log_decay=F.logsigmoid(forget), log_gain=weight), past

@@ -16,6 +16,16 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+# characters of a value that a message shows
+LONGEST = 120
+
+
+def shortened(value: object) -> str:
+    """A value as it fits into a line; a text without quotes."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"
+
+
 # how torch, CUDA and numpy say it; the last is an array beyond what can be addressed
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate", "storage size calculation overflowed")
 

@@ -53,6 +53,26 @@ def file_digests(paths: Iterable[Path]) -> Iterator[bytes]:
         yield digest.digest()
 
 
+def require_characters(text: str, place: str) -> None:
+    """Refuse a text that has no bytes in UTF-8.
+
+    Args:
+        place: what holds the text, for the error.
+    Raises:
+        UsageError: names the first character that is none.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        # Python hands over a byte of the command line that is no UTF-8 as one of these; the others are halves of a pair
+        # of UTF-16, which JSON may escape, and which stand for nothing alone
+        what = f"byte {code - 0xDC00:#04x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}, half a character,"
+        raise UsageError(
+            f"{place} is no text: {what} at character {error.start};\nwrite it in UTF-8, or leave it out"
+        ) from error
+
+
 def line_pattern(document_separator: str | None) -> re.Pattern[str] | None:
     """The compiled regular expression, or None.
 

@@ -1,12 +1,12 @@
 """Data sets of the Hugging Face hub as documents."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import datasets
 
 from lcsm.data.corpus import Corpus, Documents, HoldOut, digest_of, line_pattern, require_rows, split_rows
+from lcsm.data.paths import local_path
 from lcsm.data.text import TextData
 from lcsm.errors import UsageError, first_line
 
@@ -130,7 +130,7 @@ def hub_corpus(
 
 
 def _load(dataset: str, subset: str | None, revision: str | None, split: str, text_column: str) -> datasets.Dataset:
-    if Path(dataset).expanduser().exists():
+    if local_path("data.dataset", dataset).exists():
         raise UsageError(f"data.dataset={dataset} is a local path; use data=text with data.root or data.train_files")
     name = f"data.dataset={dataset}" + (f" data.subset={subset}" if subset else "")
     try:

@@ -1,5 +1,6 @@
 """Local files: layouts, kinds, documents, and one line for every fault."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from pyarrow import parquet
 
 from lcsm.data.corpus import assemble, line_pattern
 from lcsm.data.files import FileReader, find_files, find_layout
+from lcsm.data.labelled.hub import load_split
 from lcsm.data.standard_library import StandardLibrary, library_files
 from lcsm.errors import UsageError
 from tests.data.helpers import TEXT, make_text
@@ -90,6 +92,100 @@ def test_a_file_that_is_no_text_is_named_with_the_offset(tmp_path: Path, content
 def test_broken_json_is_named_with_its_line(tmp_path: Path, content: str | bytes, message: str):
     with pytest.raises(UsageError, match=message):
         read(write(tmp_path / "a.jsonl", content))
+
+
+DEEP = '{"text": "a"}\n' + "[" * 100_000
+LONG = f'{{"text": "a", "id": {"1" * 6000}}}'
+SURROGATE = '{"text": "a"}\n\n{"text": "b\\ud800"}'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (SURROGATE, r"a.jsonl, line 3: 'text' is no text: \\ud800, half a character, at character 1;\nwrite it"),
+        (DEEP, "a.jsonl, line 2: JSON beyond what can be read: .*recursion"),
+        (LONG, "a.jsonl, line 1: JSON beyond what can be read: .*digits"),
+        ('{"text": null}\n{"text": ""}', "a.jsonl: no text; of tables, data.text_column='text' is read"),
+        ('{\n"body": 1\n}', r"a.jsonl, entry 1: no column data.text_column='text'; there is body"),
+        ('{"text": [' + "1, " * 10_000 + "1]}", r"'text' holds \[1, 1, .*\.\.\. \(\d+ characters\), which is no text"),
+    ],
+)
+def test_json_beyond_reading_is_one_message(tmp_path: Path, content: str, message: str):
+    with pytest.raises(UsageError, match=message) as refused:
+        read(write(tmp_path / "a.jsonl", content))
+    assert len(str(refused.value).splitlines()) <= 3 and len(str(refused.value)) < 1000
+
+
+def test_one_object_over_several_lines_is_one_row(tmp_path: Path):
+    assert read(write(tmp_path / "a.json", json.dumps({"text": "one"}, indent=2))) == ["one"]
+    with pytest.raises(UsageError, match=r"a.json, line 1: broken JSON"):
+        read(write(tmp_path / "a.json", '{"text":\n{"text": "b"}\n'))
+
+
+def test_a_parquet_text_that_is_no_utf8_is_named_with_its_row(tmp_path: Path):
+    wrong = pyarrow.array([b"one", b"tw\xff"], pyarrow.binary()).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": wrong}), tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match=r"a.parquet, row 2: 'text' is not utf-8: byte 0xff at offset 2"):
+        read(tmp_path / "a.parquet")
+
+
+def test_a_parquet_file_with_a_damaged_page_is_named(tmp_path: Path):
+    path = write_parquet(tmp_path / "a.parquet", text=[f"a text {i}" for i in range(1000)])
+    content = bytearray(path.read_bytes())
+    content[4:60] = bytes(56)
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"a.parquet is no readable parquet file"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (gzip.compress(b"text"), "compressed: unpack it first"),
+        (b"PK\x03\x04\xff\x00", "compressed: unpack it first"),
+        (b"\x7fELF\x00\xff", "zero bytes, as files that are no text have: leave it out"),
+    ],
+)
+def test_a_file_that_is_no_text_gets_no_advice_to_read_it_as_latin_1(tmp_path: Path, content: bytes, remedy: str):
+    with pytest.raises(UsageError, match=remedy) as refused:
+        read(write(tmp_path / "a.txt", content))
+    assert "latin-1" not in str(refused.value)
+
+
+@pytest.mark.parametrize("encoding", ["undefined", "utf-99", "a\0b", "hex"])
+def test_an_encoding_that_reads_no_text_is_refused(encoding: str):
+    with pytest.raises(UsageError, match=r"data.encoding=.* is unknown"):
+        FileReader("text", "documents", None, encoding)
+
+
+def test_characters_that_only_a_codec_makes_are_refused(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"a.txt is no text: \\ud800"):
+        read(write(tmp_path / "a.txt", "\\ud800"), encoding="unicode_escape")
+    with pytest.raises(UsageError, match=r"a.txt is not idna"):
+        read(write(tmp_path / "a.txt", "xn--\u00e9."), encoding="idna")
+
+
+@pytest.mark.parametrize("setting", ["data.train_files", "data.root", "data.dataset"])
+@pytest.mark.parametrize(("name", "reason"), [("a" * 5000, "too long"), ("~nobody-here/a", "home")])
+def test_a_path_that_the_system_does_not_take_is_one_message(setting: str, name: str, reason: str):
+    look = {
+        "data.train_files": lambda: find_files("data.train_files", name),
+        "data.root": lambda: find_layout(name),
+        "data.dataset": lambda: load_split(name, None, "train", ()),
+    }
+    with pytest.raises(UsageError, match=rf"{setting}={name[:9]}.*{reason}") as refused:
+        look[setting]()
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_folder_that_is_closed_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    write(tmp_path / "a.txt", "x")
+    monkeypatch.setattr(Path, "is_file", closed)
+    with pytest.raises(UsageError, match=r"data.train_files=.* cannot be read: Permission denied"):
+        find_files("data.train_files", str(tmp_path))
 
 
 def test_broken_parquet_is_named(tmp_path: Path):

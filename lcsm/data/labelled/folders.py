@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lcsm.data.paths import local_path
 from lcsm.errors import UsageError
 
 
@@ -13,7 +14,7 @@ def require_folder(root: str, expected: str) -> Path:
     Args:
         expected: what the folder should hold, for the message.
     """
-    folder = Path(root).expanduser()
+    folder = local_path("data.root", root)
     if not folder.is_dir():
         raise UsageError(f"data.root={root} is no folder (looked from {Path.cwd()});\nexpected {expected}")
     return folder

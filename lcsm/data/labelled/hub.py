@@ -1,10 +1,10 @@
 """Splits of data sets of the Hugging Face hub with the columns that labelled data need."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import datasets
 
+from lcsm.data.paths import local_path
 from lcsm.errors import UsageError, first_line
 
 
@@ -18,7 +18,7 @@ def load_split(dataset: str, subset: str | None, split: str, columns: Sequence[s
     Raises:
         UsageError: it cannot be reached, or has not these columns.
     """
-    if Path(dataset).expanduser().exists():
+    if local_path("data.dataset", dataset).exists():
         raise UsageError(f"data.dataset={dataset} is a local path; use data.root={dataset}")
     name = f"data.dataset={dataset}" + (f" ({subset})" if subset else "")
     try:

@@ -12,7 +12,7 @@ from lcsm.data.corpus import Corpus
 from lcsm.data.packing import EvaluationRows, TokenStore, TrainingBatches, scored_tokens
 from lcsm.data.sampling import Batch, Shard
 from lcsm.data.token_cache import PreparedText, prepare_text
-from lcsm.data.tokenizer import ByteTokenizer, Tokenizer
+from lcsm.data.tokenizer import LARGEST_VOCABULARY, ByteTokenizer, Tokenizer
 from lcsm.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -99,9 +99,10 @@ class TextData(BatchDataModule):
             prepared = prepare_text(self._corpus, self._kind, self._asked_size, self._cache_dir)
             tokens = prepared.facts["train"]["tokens"]
             if tokens < self.length + 1:
+                shorter = f", or a data.length below {tokens} instead of {self.length}" if tokens > 1 else ""
                 raise UsageError(
                     f"the training text has {tokens} tokens, fewer than one row and its target need;\n"
-                    f"use more text, or a data.length below {tokens} instead of {self.length}"
+                    f"use more text{shorter}"
                 )
             self._prepared = prepared
             # checks the validation text and says which multiples are left out
@@ -207,4 +208,6 @@ def _vocabulary(tokenizer: str, vocab_size: int | None) -> int | None:
     if vocab_size is None:
         return TextData.BPE_SIZE
     require_integer("data.vocab_size", vocab_size, ByteTokenizer.vocab_size)
+    if vocab_size > LARGEST_VOCABULARY:
+        raise UsageError(f"data.vocab_size={vocab_size} must be at most {LARGEST_VOCABULARY} for data.tokenizer=bpe")
     return vocab_size

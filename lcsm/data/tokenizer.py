@@ -13,9 +13,12 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from lcsm.errors import UsageError
+from lcsm.data.corpus import require_characters
+from lcsm.errors import UsageError, first_line, shortened
 
 BYTES = 256
+# the library reserves room for all ids that are asked for, and aborts the process where there is none
+LARGEST_VOCABULARY = 1 << 20
 # a cut inside a document is made where the pre-tokeniser would cut anyway, so that cutting changes no token:
 # at a line end or before a single space, with visible characters on both sides
 SAFE_CUT = re.compile(r"(?<=\S)\n(?=\S)|(?<=\S)(?= \S)")
@@ -34,7 +37,11 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without the end-of-document id."""
+        """Ids of a text, without the end-of-document id.
+
+        Raises:
+            UsageError: the text has characters that UTF-8 does not.
+        """
 
     @abstractmethod
     def token_bytes(self) -> list[bytes]:
@@ -75,6 +82,7 @@ class ByteTokenizer(Tokenizer):
     vocab_size = BYTES + 1
 
     def encode(self, text: str) -> list[int]:
+        require_characters(text, "the text")
         return list(text.encode("utf-8"))
 
     def token_bytes(self) -> list[bytes]:
@@ -107,6 +115,7 @@ class BpeTokenizer(Tokenizer):
         self._bytes: list[bytes] | None = None
 
     def encode(self, text: str) -> list[int]:
+        require_characters(text, "the text")
         with _library_errors("the text cannot be tokenised"):
             return list(self._library.encode(text).ids)
 
@@ -179,18 +188,20 @@ def train_bpe(documents: Iterable[str], vocab_size: int) -> BpeTokenizer:
     return BpeTokenizer(library.to_str())
 
 
-def tokenizer_from_state(state: dict[str, str]) -> Tokenizer:
+def tokenizer_from_state(state: Any) -> Tokenizer:
     """The tokenizer that a checkpoint or a data module described with `tokenizer_state()`.
 
+    Args:
+        state: what was read, of any kind.
     Raises:
         UsageError: the state is of no known kind or broken.
     """
-    kind = state.get("kind")
+    kind = state.get("kind") if _is_map(state) else state
     if kind == "bytes":
         return ByteTokenizer()
     if kind == "bpe":
         return BpeTokenizer(state.get("json", ""))
-    raise UsageError(f"tokenizer kind={kind!r} is not known; it must be bytes or bpe")
+    raise UsageError(f"tokenizer kind={shortened(kind)} is not known; it must be bytes or bpe")
 
 
 def pieces(document: str, size: int = PIECE) -> Iterator[str]:
@@ -213,17 +224,21 @@ def _byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in visible} | {chr(BYTES + i): byte for i, byte in enumerate(hidden)}
 
 
-def _require_plain(definition: str) -> None:
-    """Accept exactly what `train_bpe` writes: a foreign definition may hold a regular expression that never ends."""
+def _require_plain(definition: Any) -> None:
+    """Accept exactly what `train_bpe` writes: a foreign definition may hold a regular expression that never ends, or a
+    padding of any length.
+    """
     try:
         content: Any = json.loads(definition)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"the tokenizer definition is no JSON: {error}; train one with data.tokenizer=bpe") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"the tokenizer definition is no JSON: {first_line(error)}; train one with data.tokenizer=bpe"
+        ) from error
     parts = content if _is_map(content) else {}
-    wrong = [name for name, is_expected in _PLAIN.items() if not is_expected(parts.get(name))]
+    wrong = sorted({*parts} - {*_PLAIN}) or [name for name, expected in _PLAIN.items() if not expected(parts.get(name))]
     if wrong:
         raise UsageError(
-            f"the tokenizer definition has an unexpected {', '.join(wrong)}; "
+            f"the tokenizer definition has an unexpected {shortened(', '.join(wrong))}; "
             "only byte-level BPE without added tokens is accepted, as data.tokenizer=bpe trains it"
         )
 
@@ -232,22 +247,37 @@ def _is_map(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_off(value: Any) -> bool:
+    return value is None or value is False or value == []
+
+
 def _is_byte_level_bpe(model: Any) -> bool:
-    if not _is_map(model) or model.get("type") != "BPE" or model.get("dropout") or not _is_map(model.get("vocab")):
+    if not _is_map(model) or model.get("type") != "BPE" or not _is_map(model.get("vocab")):
+        return False
+    # dropout, unknown tokens, prefixes, suffixes: all that changes how a text is cut
+    if not all(_is_off(value) for name, value in model.items() if name not in ("type", "vocab", "merges")):
         return False
     vocabulary, alphabet = model["vocab"], set(_byte_alphabet())
+    # the end of a document is one more
+    if len(vocabulary) >= LARGEST_VOCABULARY or any(type(index) is not int for index in vocabulary.values()):
+        return False
     has_all_ids = sorted(vocabulary.values()) == list(range(len(vocabulary)))
-    return has_all_ids and all(set(token) <= alphabet for token in vocabulary)
+    return has_all_ids and alphabet <= {*vocabulary} and all(set(token) <= alphabet for token in vocabulary)
 
 
 def _is_byte_level(part: Any) -> bool:
-    return _is_map(part) and part.get("type") == "ByteLevel"
+    if not _is_map(part) or part.get("type") != "ByteLevel" or part.get("use_regex") is False:
+        return False
+    return {*part} <= {"type", "add_prefix_space", "trim_offsets", "use_regex"}
 
 
 _PLAIN: dict[str, Callable[[Any], bool]] = {
-    "added_tokens": lambda value: not value,
-    "normalizer": lambda value: value is None,
-    "post_processor": lambda value: value is None,
+    "version": lambda value: isinstance(value, str),
+    "truncation": _is_off,
+    "padding": _is_off,
+    "added_tokens": _is_off,
+    "normalizer": _is_off,
+    "post_processor": _is_off,
     "pre_tokenizer": lambda value: _is_byte_level(value) and not value.get("add_prefix_space"),
     "decoder": _is_byte_level,
     "model": _is_byte_level_bpe,

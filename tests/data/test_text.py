@@ -124,6 +124,12 @@ def test_a_training_text_shorter_than_a_row_is_refused(tmp_path: Path):
     assert take(make_text(tmp_path, train="x" * 16).train_dataloader(), 3)[2]["tokens"].shape == (4, 16)
 
 
+def test_a_text_without_a_token_is_not_told_to_use_shorter_rows(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"training text has 0 tokens, fewer than one row") as refused:
+        make_text(tmp_path, train="x", valid=None).prepare()
+    assert "data.length below" not in str(refused.value)
+
+
 @pytest.mark.parametrize("settings", KINDS)
 def test_the_test_split_has_its_own_text_and_lengths(tmp_path: Path, settings):
     (tmp_path / "other.txt").write_text("y" * 40)
@@ -241,6 +247,7 @@ def test_the_state_rebuilds_encode_and_decode(tmp_path: Path):
         ({"tokenizer": "words"}, "data.tokenizer='words' must be bytes or bpe"),
         ({"vocab_size": 300}, "data.vocab_size=300, but data.tokenizer=bytes always has 257"),
         ({"tokenizer": "bpe", "vocab_size": 100}, "data.vocab_size=100 must be an integer >= 257"),
+        ({"tokenizer": "bpe", "vocab_size": 100_000_000_000}, "data.vocab_size=100000000000 must be at most 1048576"),
         ({"packing": "none"}, "data.packing='none' must be stream or documents"),
         ({"val_lengths": []}, r"data.val_lengths=\[\]"),
         ({"val_lengths": [0]}, "data.val_lengths=0"),

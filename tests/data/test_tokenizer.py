@@ -2,6 +2,7 @@
 
 import json
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,19 @@ from lcsm.errors import UsageError
 
 WORDS = ["hello", "world", "don't", "été", "日本語", "x=1", "42", "🙂", "\x00", "\x1c"]
 SPACES = [" ", "\n", "  ", "\n\n", " \n", "\t", "\r\n", "\u00a0", "\u3000 "]
+
+# what training writes
+ORDINARY: dict[str, Any] = json.loads(train_bpe(["a"], 257).state()["json"])
+
+# one that fills the memory
+PADDING = {
+    "strategy": {"Fixed": 2_000_000_000},
+    "direction": "Right",
+    "pad_to_multiple_of": None,
+    "pad_id": 0,
+    "pad_type_id": 0,
+    "pad_token": "x",
+}
 
 
 def messy(length: int, seed: int = 0) -> str:
@@ -88,20 +102,46 @@ def test_a_vocabulary_below_the_bytes_is_refused():
         ("model", {"type": "WordLevel", "vocab": {}, "unk_token": "x"}),
         ("model", {"type": "BPE", "vocab": {"a": 5}, "merges": []}),
         ("model", {"type": "BPE", "vocab": {" ": 0}, "merges": []}),
+        ("model", {"type": "BPE", "vocab": {"a": "0"}, "merges": []}),
+        ("model", {"type": "BPE", "vocab": {"a": None, "b": 1}, "merges": []}),
+        ("model", {"type": "BPE", "vocab": {"a": 0}, "merges": []}),
+        ("model", ORDINARY["model"] | {"dropout": 0.5}),
+        ("model", ORDINARY["model"] | {"end_of_word_suffix": "x"}),
+        ("pre_tokenizer", ORDINARY["pre_tokenizer"] | {"use_regex": False}),
+        ("decoder", ORDINARY["decoder"] | {"more": 1}),
+        ("padding", PADDING),
+        ("truncation", {"max_length": 1, "stride": 0, "strategy": "LongestFirst", "direction": "Right"}),
+        ("surprise", 1),
     ],
 )
 def test_foreign_definitions_are_refused(part: str, value: object):
-    definition = json.loads(train_bpe(["a"], 257).state()["json"]) | {part: value}
     with pytest.raises(UsageError, match=rf"unexpected {part}"):
-        BpeTokenizer(json.dumps(definition))
+        BpeTokenizer(json.dumps(ORDINARY | {part: value}))
+
+
+def test_a_vocabulary_beyond_the_largest_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "LARGEST_VOCABULARY", 256)
+    with pytest.raises(UsageError, match=r"unexpected model"):
+        BpeTokenizer(json.dumps(ORDINARY))
+
+
+@pytest.mark.parametrize(("text", "what"), [("a\udcff", "byte 0xff at character 1"), ("\ud83d", r"\\ud83d, half")])
+def test_a_text_that_no_utf8_holds_is_refused(tokenizer: Tokenizer, text: str, what: str):
+    with pytest.raises(UsageError, match=f"the text is no text: {what}"):
+        tokenizer.encode(text)
 
 
 @pytest.mark.parametrize(
-    "state", [{}, {"kind": "words"}, {"kind": "bpe"}, {"kind": "bpe", "json": "{"}, {"kind": "bpe", "json": "[]"}]
+    "state",
+    [
+        *({}, {"kind": "words"}, {"kind": "bpe"}, [], ["bpe"], 3, None, {"kind": ["x" * 5000]}),
+        *({"kind": "bpe", "json": text} for text in ("{", "[]", 3, None, "[" * 100_000, "1" * 6000)),
+    ],
 )
-def test_broken_states_are_refused(state: dict[str, str]):
-    with pytest.raises(UsageError, match=r"tokenizer"):
+def test_broken_states_are_refused(state: Any):
+    with pytest.raises(UsageError, match=r"tokenizer") as refused:
         tokenizer_from_state(state)
+    assert len(str(refused.value)) < 500
 
 
 def test_faults_of_the_library_become_one_line():

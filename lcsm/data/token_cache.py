@@ -1,10 +1,9 @@
 """Tokenised corpora on disk: made once for each corpus and tokenizer, then memory-mapped."""
 
 import hashlib
+import io
 import json
 import logging
-import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -14,10 +13,10 @@ from typing import BinaryIO
 
 import numpy as np
 import tokenizers
-from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
+from lcsm.data.cached import Damaged, cached, read_json, require_counts, require_size
 from lcsm.data.corpus import Corpus, Documents
 from lcsm.data.tokenizer import ByteTokenizer, Tokenizer, tokenizer_from_state, train_bpe
 from lcsm.errors import UsageError
@@ -26,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # raised whenever the files change their meaning
 FORMAT = 2
+# ids that are counted at once
+BLOCK = 1 << 20
 
 Facts = dict[str, dict[str, int]]
 
@@ -45,13 +46,6 @@ class PreparedText:
     facts: Facts
 
 
-def default_cache_folder() -> Path:
-    """$LCSM_CACHE, or lcsm in $XDG_CACHE_HOME, or ~/.cache/lcsm."""
-    if own := os.environ.get("LCSM_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lcsm"
-
-
 def prepare_text(
     corpus: Corpus, kind: str, vocab_size: int | None, cache_dir: str | None, tokenizer: Tokenizer | None = None
 ) -> PreparedText:
@@ -60,35 +54,25 @@ def prepare_text(
     Args:
         kind: `bytes` or `bpe`.
         vocab_size: ids asked of a trained vocabulary; None for bytes.
-        cache_dir: None = `default_cache_folder()`.
+        cache_dir: None = `lcsm.data.cached.default_cache_folder()`.
         tokenizer: makes the ids; None makes one of that kind from the training documents.
     Raises:
-        UsageError: the cache cannot be written, or the corpus cannot be read.
+        UsageError: the cache cannot be used, or the corpus cannot be read.
     """
-    cache = (Path(cache_dir).expanduser() if cache_dir else default_cache_folder()) / "tokens"
     made_by = tokenizer.digest() if tokenizer is not None else tokenizers.__version__ if kind == "bpe" else None
     key = hashlib.sha256(json.dumps([FORMAT, corpus.digest, kind, vocab_size, made_by]).encode()).hexdigest()[:24]
-    folder = cache / key
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / f"{key}.lock"):
-            if not folder.exists():
-                _make(corpus, kind, vocab_size, tokenizer, folder)
-    except OSError as error:
-        raise UsageError(
-            f"the token cache {cache} cannot be written: {error.strerror or error};\n"
-            "set data.cache_dir, or the environment variable LCSM_CACHE, to a folder with room"
-        ) from error
-    found = tokenizer_from_state(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
-    return PreparedText(folder, found, json.loads((folder / "facts.json").read_text(encoding="utf-8")))
+    folder, (found, facts) = cached(
+        cache_dir,
+        "tokens",
+        key,
+        make=lambda folder: _make(corpus, kind, vocab_size, tokenizer, folder),
+        read=lambda folder: _read(folder, kind, tuple(corpus.splits)),
+    )
+    return PreparedText(folder, found, facts)
 
 
 def _make(corpus: Corpus, kind: str, vocab_size: int | None, tokenizer: Tokenizer | None, folder: Path) -> None:
     started = time.monotonic()
-    # everything is written beside the final name and renamed at the end, so that a folder is complete or absent
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
     # the bar goes where a person may watch it, never into a log file
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
@@ -97,11 +81,55 @@ def _make(corpus: Corpus, kind: str, vocab_size: int | None, tokenizer: Tokenize
         facts: Facts = {}
         for split, documents in corpus.splits.items():
             counted = Counted(documents, progress, f"tokenising {split}")
-            facts[split] = _write_tokens(partial / f"{split}.npy", tokenizer, counted)
-    (partial / "tokenizer.json").write_text(json.dumps(tokenizer.state()), encoding="utf-8")
-    (partial / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-    partial.replace(folder)
+            facts[split] = _write_tokens(folder / f"{split}.npy", tokenizer, counted)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer.state()), encoding="utf-8")
+    (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     log.info("tokenised %s in %.1f s: %s", corpus.name, time.monotonic() - started, facts)
+
+
+def _read(folder: Path, kind: str, splits: tuple[str, ...]) -> tuple[Tokenizer, Facts]:
+    """Tokenizer and facts of a folder whose ids are what the facts say.
+
+    Raises:
+        Damaged: they are not.
+    """
+    try:
+        tokenizer = tokenizer_from_state(read_json(folder / "tokenizer.json"))
+    except UsageError as error:
+        raise Damaged(f"tokenizer.json: {error}") from error
+    facts = read_json(folder / "facts.json")
+    if tokenizer.state()["kind"] != kind or not isinstance(facts, dict) or {*facts} != {*splits}:
+        raise Damaged("tokenizer.json and facts.json are of another corpus")
+    for split in splits:
+        expected = require_counts(facts[split], ("documents", "tokens", "bytes"), f"facts.json, {split},")
+        if expected != _count(folder / f"{split}.npy", tokenizer, expected["tokens"]):
+            raise Damaged(f"{split}.npy is not what facts.json says")
+    return tokenizer, facts
+
+
+def _count(path: Path, tokenizer: Tokenizer, tokens: int) -> dict[str, int]:
+    """The facts of a file of ids, from one pass over it; reading the text for its hash costs more.
+
+    Args:
+        tokens: number of ids that it should have.
+    Raises:
+        Damaged: it has another size, or ids beyond the vocabulary.
+    """
+    kind, size = _kind(tokenizer), tokenizer.vocab_size
+    header = io.BytesIO()
+    _write_header(header, kind, tokens)
+    require_size(path, header.tell() + tokens * kind.itemsize)
+    counts = np.zeros(size, dtype=np.int64)
+    with path.open("rb") as file:
+        if file.read(header.tell()) != header.getvalue():
+            raise Damaged(f"{path.name} has another header")
+        while len(ids := np.fromfile(file, dtype=kind, count=BLOCK)):
+            found = np.bincount(ids, minlength=size)
+            if len(found) > size:
+                raise Damaged(f"{path.name} has ids beyond the vocabulary of {size}")
+            counts += found
+    ends = int(counts[tokenizer.end_of_document])
+    return {"documents": ends, "tokens": tokens, "bytes": int(counts @ tokenizer.byte_lengths())}
 
 
 def _tokenizer(corpus: Corpus, kind: str, vocab_size: int | None, progress: Progress) -> Tokenizer:
@@ -141,7 +169,7 @@ class Counted:
 
 def _write_tokens(path: Path, tokenizer: Tokenizer, documents: Counted) -> dict[str, int]:
     """Write ids as they come, then the number of them into the header, which has room for any."""
-    kind = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+    kind = _kind(tokenizer)
     tokens = 0
     with path.open("wb") as file:
         _write_header(file, kind, 0)
@@ -153,6 +181,11 @@ def _write_tokens(path: Path, tokenizer: Tokenizer, documents: Counted) -> dict[
         _write_header(file, kind, tokens)
         assert file.tell() == header, "the header of a .npy file must not depend on the number of ids"
     return {"documents": documents.documents, "tokens": tokens, "bytes": documents.bytes}
+
+
+def _kind(tokenizer: Tokenizer) -> np.dtype:
+    """The type in which ids are stored."""
+    return np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
 
 
 def _write_header(file: BinaryIO, kind: np.dtype, tokens: int) -> None:

@@ -176,7 +176,7 @@ def test_a_name_on_the_hub_without_network_says_what_to_do(tmp_path: Path):
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(UsageError, match=r"the cache .*cache/labelled cannot be written"):
+    with pytest.raises(UsageError, match=r"the cache .*cache/labelled cannot be used"):
         make_aan(tmp_path / "aan", cache_dir=str(tmp_path / "cache")).prepare()
 
 

@@ -265,7 +265,7 @@ def test_settings_that_make_no_sense_are_refused_at_once(tmp_path: Path, setting
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"token cache .* cannot be written: .*\nset data.cache_dir"):
+    with pytest.raises(UsageError, match=r"the cache .* cannot be used: .*\nset data.cache_dir"):
         make_text(tmp_path, cache_dir=str(tmp_path / "file")).prepare()
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import shutil
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -14,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lcsm.data.token_cache import default_cache_folder
+from lcsm.data.cached import Damaged, cached, numbers, read_json, require_counts, require_size
 from lcsm.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -133,32 +131,23 @@ def stored(source: Source, documents: int, cache_dir: str | None) -> Stored:
     Args:
         source: makes the examples.
         documents: sequences of each example, 1 or 2.
-        cache_dir: None = `lcsm.data.token_cache.default_cache_folder()`.
+        cache_dir: None = `lcsm.data.cached.default_cache_folder()`.
     Raises:
-        UsageError: the cache cannot be written, or the source cannot be read.
+        UsageError: the cache cannot be used, or the source cannot be read.
     """
-    cache = (Path(cache_dir).expanduser() if cache_dir else default_cache_folder()) / "labelled"
     content = json.dumps([FORMAT, source.name, source.settings, source.sizes], sort_keys=True)
-    folder = cache / hashlib.sha256(content.encode()).hexdigest()[:24]
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if not folder.exists():
-                _make(source, documents, folder)
-    except OSError as error:
-        raise UsageError(
-            f"the cache {cache} cannot be written: {error.strerror or error};\n"
-            "set data.cache_dir, or the environment variable LCSM_CACHE, to a folder with room"
-        ) from error
-    return Stored(folder, json.loads((folder / "facts.json").read_text(encoding="utf-8")))
+    folder, facts = cached(
+        cache_dir,
+        "labelled",
+        hashlib.sha256(content.encode()).hexdigest()[:24],
+        make=lambda folder: _make(source, documents, folder),
+        read=lambda folder: _read(source, documents, folder),
+    )
+    return Stored(folder, facts)
 
 
 def _make(source: Source, documents: int, folder: Path) -> None:
     started = time.monotonic()
-    # everything is written beside the final name and renamed at the end, so that a folder is complete or absent
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
     splits: dict[str, Any] = {}
     # the bar goes where a person may watch it, never into a log file
     console = Console(stderr=True)
@@ -166,7 +155,7 @@ def _make(source: Source, documents: int, folder: Path) -> None:
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
         for split, size in source.sizes.items():
             task = progress.add_task(f"{source.name} {split}", total=size)
-            writer = Writer(partial, split, documents, source.dtype)
+            writer = Writer(folder, split, documents, source.dtype)
             for block in source.blocks(split):
                 writer.add(block)
                 progress.advance(task, len(block))
@@ -174,10 +163,37 @@ def _make(source: Source, documents: int, folder: Path) -> None:
             if not splits[split]["examples"]:
                 raise UsageError(f"{source.name} has no {split} example")
     facts = {"documents": documents, "dtype": np.dtype(source.dtype).name, "splits": splits}
-    (partial / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-    partial.replace(folder)
+    (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     examples = ", ".join(f"{part['examples']} {split}" for split, part in splits.items())
     log.info("%s stored in %.1f s: %s", source.name, time.monotonic() - started, examples)
+
+
+def _read(source: Source, documents: int, folder: Path) -> dict[str, Any]:
+    """The facts of a folder whose files have the sizes and the order that they say.
+
+    Raises:
+        Damaged: they have not.
+    """
+    facts, kind, place = read_json(folder / "facts.json"), np.dtype(source.dtype), np.dtype(np.int64)
+    expected = {"documents": documents, "dtype": kind.name}
+    if not isinstance(facts, dict) or facts != expected | {"splits": facts.get("splits")}:
+        raise Damaged("facts.json is of other data")
+    splits = facts["splits"]
+    if not isinstance(splits, dict) or {*splits} != {*source.sizes}:
+        raise Damaged("facts.json lacks splits")
+    for split in splits:
+        part = require_counts(splits[split], ("examples", "values"), f"facts.json, {split},")
+        values = 0
+        for index in range(documents):
+            starts = numbers(folder / f"{split}.{index}.starts", place, part["examples"] + 1)
+            if starts[0] != 0 or (np.diff(starts) < 0).any():
+                raise Damaged(f"{split}.{index}.starts is in no order")
+            require_size(folder / f"{split}.{index}.values", int(starts[-1]) * kind.itemsize)
+            values += int(starts[-1])
+        labels = numbers(folder / f"{split}.labels", place, part["examples"])
+        if values != part["values"] or (labels < 0).any():
+            raise Damaged(f"the files of {split} are not what facts.json says")
+    return facts
 
 
 class Writer:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import shutil
-import zipfile
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -20,13 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lcsm.errors import UsageError, first_line
+from lcsm.errors import UsageError, first_line, shortened
+from lcsm.training.archive import look, read_archive
 from lcsm.training.files import write_atomically
 
 FORMAT = 1
 HEADER = "lcsm"
 MODEL_PREFIX = "model."
 BEST, LAST = "best.ckpt", "last.ckpt"
+# what weights are made of
+NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128, torch.bool,
+           torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # fmt: skip
 PLAIN = (type(None), bool, int, float, str, bytes, Tensor, torch.dtype, torch.Size)
 
 
@@ -149,41 +152,34 @@ def nearest_directory(path: Path) -> Path:
 
 
 def load_content(path: str | os.PathLike[str], device: str = "cpu") -> dict[str, Any]:
-    """The content of a checkpoint of lcsm, after its checksums and its header were checked.
+    """The content of a checkpoint of lcsm, after its checksums and its format were checked.
 
     Never runs code from the file: only tensors and plain data are unpickled, and there is no option to change that.
 
     Raises:
         UsageError: one line that names the file and what is wrong with it.
     """
-    if "://" in os.fspath(path):
-        raise UsageError(f"checkpoint {path} is a URL: download the file and give its path")
-    path = Path(path)
-    if not path.exists():
-        raise UsageError(f"checkpoint {path} does not exist")
-    if path.is_dir():
-        raise UsageError(f"checkpoint {path} is a directory: give a file, e.g. {path / 'checkpoints' / BEST}")
-    if path.stat().st_size == 0:
-        raise UsageError(f"checkpoint {path} is empty: it was never written completely")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UsageError(f"checkpoint {path} is truncated or not a checkpoint: {first_line(error)}") from error
-    if broken is not None:
-        raise UsageError(f"checkpoint {path} is damaged: the checksum of {broken} is wrong")
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise UsageError(
-            f"checkpoint {path} holds more than tensors and plain data, or is no checkpoint: it is not loaded"
-        ) from error
+    if is_directory(path):
+        raise UsageError(f"checkpoint {path} is a directory: give a file, e.g. {Path(path) / 'checkpoints' / BEST}")
+    content = read_archive(Path(path), device)
     header = content.get(HEADER) if isinstance(content, dict) else None
     if not isinstance(header, dict) or "format" not in header:
         raise UsageError(f"checkpoint {path} was not written by lcsm")
     if header["format"] != FORMAT:
-        raise UsageError(f"checkpoint {path} has format {header['format']}; this version of lcsm reads format {FORMAT}")
+        raise UsageError(
+            f"checkpoint {path} has format {shortened(header['format'])}; this version of lcsm reads format {FORMAT}"
+        )
     return content
+
+
+def is_directory(path: str | os.PathLike[str]) -> bool:
+    """Whether a path leads to a directory.
+
+    Raises:
+        UsageError: as in `look`.
+    """
+    state = look(path)
+    return state is not None and stat.S_ISDIR(state.st_mode)
 
 
 def read_checkpoint(path: str | os.PathLike[str], device: str = "cpu") -> Checkpoint:
@@ -193,44 +189,105 @@ def read_checkpoint(path: str | os.PathLike[str], device: str = "cpu") -> Checkp
         path: a local file.
         device: where the tensors go.
     Raises:
-        UsageError: the file is missing, a directory, a URL, empty, truncated, damaged, unsafe or not of lcsm.
+        UsageError: the file is missing, a directory, a URL, empty, truncated, damaged, unsafe or not of lcsm, or its
+            weights are not those that were saved, or not finite.
     """
     content = load_content(path, device)
     try:
-        return checkpoint_of(Path(path), content)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise UsageError(f"checkpoint {path} is damaged: its header lacks or garbles {error}") from error
+        checkpoint = checkpoint_of(Path(path), content)
+        check_weights(checkpoint.weights, checkpoint.fingerprint)
+    except ValueError as error:
+        raise UsageError(f"checkpoint {path} is damaged: {error}") from error
+    return checkpoint
 
 
 def checkpoint_of(path: Path, content: dict[str, Any]) -> Checkpoint:
-    """The parts of a checkpoint's content by name."""
-    header = content[HEADER]
-    weights = {
-        name.removeprefix(MODEL_PREFIX): value
-        for name, value in content["state_dict"].items()
-        if name.startswith(MODEL_PREFIX)
-    }
-    tokenizer = header["tokenizer"]
-    return Checkpoint(
+    """The parts of a checkpoint's content by name.
+
+    Raises:
+        ValueError: one of them is missing or of another kind.
+    """
+    header, state = content[HEADER], content.get("state_dict")
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise ValueError("it has no weights by name")
+    checkpoint = Checkpoint(
         path=path,
-        step=header["step"],
-        config=json.loads(header["config"]),
-        weights=weights,
-        vocab_size=header["vocab_size"],
-        tokenizer=None if tokenizer is None else json.loads(tokenizer),
-        data=json.loads(header["data"]),
-        metrics=header["metrics"],
-        fingerprint=header["fingerprint"],
-        versions=header["versions"],
+        step=part(header, "step", int),
+        config=mapping(header, "config"),
+        weights={
+            name.removeprefix(MODEL_PREFIX): value for name, value in state.items() if name.startswith(MODEL_PREFIX)
+        },
+        vocab_size=part(header, "vocab_size", int),
+        tokenizer=None if header.get("tokenizer", "") is None else mapping(header, "tokenizer"),
+        data=mapping(header, "data"),
+        metrics=part(header, "metrics", dict),
+        fingerprint=part(header, "fingerprint", str),
+        versions=part(header, "versions", dict),
         content=content,
     )
+    for name in ("step", "vocab_size"):
+        if getattr(checkpoint, name) < 0:
+            raise ValueError(f"its {name} is {getattr(checkpoint, name)}")
+    for name, value in checkpoint.metrics.items():
+        if not isinstance(name, str) or not isinstance(value, float):
+            raise ValueError(f"its metric {shortened(name)} is {shortened(value)}, no number")
+    return checkpoint
+
+
+def part(header: dict[str, Any], name: str, kind: type) -> Any:
+    """A value of a header.
+
+    Raises:
+        ValueError: it is missing or of another kind.
+    """
+    if type(header.get(name)) is not kind:
+        raise ValueError(f"its {name} is {shortened(header.get(name))}, no {kind.__name__}")
+    return header[name]
+
+
+def mapping(header: dict[str, Any], name: str) -> dict[str, Any]:
+    """A value of a header that is JSON of an object.
+
+    Raises:
+        ValueError: it is none, is nested too deep, or has endless numbers.
+    """
+    try:
+        found = json.loads(part(header, name, str))
+    except RecursionError as error:
+        raise ValueError(f"its {name} is nested too deep") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"its {name} is no JSON: {error}") from error
+    return part({name: found}, name, dict)
+
+
+def check_weights(weights: Mapping[str, Any], expected: str) -> None:
+    """Whether weights are what was saved: dense, complete and finite.
+
+    Args:
+        weights: by name.
+        expected: their `fingerprint`.
+    Raises:
+        ValueError: names the first that is not.
+    """
+    for name, value in weights.items():
+        if not isinstance(value, Tensor) or value.is_nested or value.is_meta or value.dtype not in NUMBERS:
+            raise ValueError(f"{name} is no tensor of numbers")
+        if value.layout is not torch.strided:
+            raise ValueError(f"{name} is no dense tensor")
+        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+            raise ValueError(f"{name} has fewer numbers than its shape {list(value.shape)}")
+    if fingerprint(weights) != expected:
+        raise ValueError("its weights have not the names, shapes and types that were saved")
+    for name, value in weights.items():
+        if (value.is_floating_point() or value.is_complex()) and not bool(value.isfinite().all()):
+            raise ValueError(f"{name} is not finite")
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Put the weights of a checkpoint into a model.
 
     Raises:
-        UsageError: names or shapes differ; names the first difference.
+        UsageError: names, shapes or kinds of numbers differ; names the first difference.
     """
     differences = weight_differences(model.state_dict(), checkpoint.weights)
     if differences:
@@ -240,7 +297,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def weight_differences(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> list[str]:
-    """Where two sets of weights do not fit, one phrase each."""
+    """Where two sets of weights do not fit in name, shape or kind of numbers, one phrase each."""
     phrases = []
     for name in sorted({*here, *there}):
         if name not in there:
@@ -249,7 +306,14 @@ def weight_differences(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) 
             phrases.append(f"{name} is not in this model")
         elif here[name].shape != there[name].shape:
             phrases.append(f"{name} is {list(there[name].shape)} in the checkpoint and {list(here[name].shape)} here")
+        elif family(here[name]) != family(there[name]):
+            phrases.append(f"{name} is {there[name].dtype} in the checkpoint and {here[name].dtype} here")
     return phrases
+
+
+def family(value: Tensor) -> str:
+    """The kind of numbers of a tensor; a run in another precision has floating-point numbers of another width."""
+    return "floating" if value.is_floating_point() else "complex" if value.is_complex() else str(value.dtype)
 
 
 def find_resumable(directory: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -271,5 +335,9 @@ def find_resumable(directory: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def existing(paths: Iterable[Path]) -> list[Path]:
-    """Those of the paths that exist."""
-    return [path for path in paths if path.exists()]
+    """Those of the paths that exist.
+
+    Raises:
+        UsageError: as in `look`.
+    """
+    return [path for path in paths if look(path)]

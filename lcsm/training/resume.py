@@ -19,9 +19,11 @@ from lcsm.training.checkpoints import (
     digest,
     existing,
     find_resumable,
+    is_directory,
     read_checkpoint,
     weight_differences,
 )
+from lcsm.training.run_state import require_run
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ def find_checkpoint(resume: str | None, run_dir: Path, config: Mapping[str, Any]
             )
         return None
     path = newest_run(run_dir, config) if resume == "auto" else Path(resume)
-    if resume != "auto" and not path.is_dir():
+    if resume != "auto" and not is_directory(resume):
         return read_file(resume)
     checkpoint, skipped = find_resumable(path / "checkpoints")
     for line in skipped:
@@ -178,6 +180,7 @@ def check_continues(checkpoint: Checkpoint, config: dict[str, Any], model: nn.Mo
     Raises:
         UsageError: at most three lines with the differing keys.
     """
+    require_run(checkpoint)
     changed = differences(checkpoint.config, config)
     for key, before, after in changed:
         if key in ("resume", "resume_force", *ROUNDING_KEYS):

@@ -190,8 +190,55 @@ def test_another_optimiser_is_refused_even_if_forced(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="does not exist"):
-        toy_fit(tmp_path, toy_config(resume=str(tmp_path / "nothing.ckpt")))
+    for name, message in (("nothing.ckpt", "does not exist"), ("a" * 5000, "File name too long")):
+        with pytest.raises(UsageError, match=message):
+            toy_fit(tmp_path, toy_config(resume=str(tmp_path / name)))
+
+
+def without(*names: str) -> Any:
+    return lambda content: [content.pop(name) for name in names]
+
+
+@pytest.mark.parametrize(
+    "damage,named",
+    [
+        # as lcsm convert writes it
+        (
+            without("loops", "callbacks", "optimizer_states", "lr_schedulers", "epoch", "global_step"),
+            "its epoch is None",
+        ),
+        (without("loops"), "its loops/fit_loop/epoch_loop.batch_progress is None"),
+        (without("optimizer_states"), "its optimizer_states is None"),
+        (without("lr_schedulers"), "its lr_schedulers is None"),
+        (without("callbacks"), "its callbacks is None"),
+        (lambda content: content.update(optimizer_states=[]), r"its optimizer_states is \[\]"),
+        (lambda content: content.update(lr_schedulers=[3]), r"its lr_schedulers is \[3\]"),
+        (lambda content: content.update(callbacks={"Best": 3}), "its callbacks is {'Best': 3}"),
+        (lambda content: content.update(global_step="x"), "its global_step is x"),
+        (lambda content: content.update(global_step=7), "its step is 2, that of its run 7"),
+        (lambda content: content.update(loops={"fit_loop": []}), "its loops/fit_loop/epoch_loop.batch_progress"),
+        (lambda content: content["lcsm"].update(step="x"), "its step is x"),
+    ],
+)
+@pytest.mark.parametrize("max_steps", [2, 4])
+def test_a_file_without_the_state_of_a_run_is_not_continued(
+    tmp_path: Path, damage: Any, named: str, max_steps: int, first_run: Path
+) -> None:
+    content = torch.load(first_run / "checkpoints/last.ckpt", weights_only=True)
+    damage(content)
+    torch.save(content, tmp_path / "a.ckpt")
+    config = toy_config(trainer__max_steps=max_steps, resume=str(tmp_path / "a.ckpt"))
+    with pytest.raises(UsageError, match=named) as refused:
+        toy_fit(tmp_path / "run", config)
+    assert len(str(refused.value).splitlines()) <= 3
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two steps."""
+    run_dir = tmp_path_factory.mktemp("first")
+    toy_fit(run_dir, toy_config(trainer__max_steps=2))
+    return run_dir
 
 
 def test_auto_in_a_new_directory_finds_the_newest_run_with_the_configuration(tmp_path: Path):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lcsm.training.checkpoints import read_checkpoint
-from tests.training.test_resume import equal, final_state, rows
+from tests.training.test_resume import assert_same_run, rows
 from tests.training.toy_run import toy_config
 
 ROOT = Path(__file__).parents[2]
@@ -67,8 +67,7 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path: Path, number: signal.Si
     assert json.loads((tmp_path / "broken" / "end.json").read_text()) == {"status": "interrupted", "step": step}
     for name in ("broken", "whole"):
         assert start(tmp_path / name).wait(timeout=90) == 0
-    assert equal(final_state(tmp_path / "whole"), final_state(tmp_path / "broken"))
-    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
 @pytest.mark.slow
@@ -98,8 +97,7 @@ def test_kills_at_random_moments_leave_whole_files_and_resume_to_the_bit(tmp_pat
             assert read_checkpoint(path).step < LONGER["trainer__max_steps"]
     for name in ("broken", "whole"):
         assert start(tmp_path / name, **LONGER).wait(timeout=120) == 0
-    assert equal(final_state(tmp_path / "whole"), final_state(tmp_path / "broken"))
-    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
     assert not list((tmp_path / "broken" / "checkpoints").glob(".unfinished*"))
 
 

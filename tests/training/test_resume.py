@@ -12,7 +12,7 @@ import torch
 
 from lcsm.errors import UsageError
 from lcsm.tasks.language_modelling import LanguageModelling
-from lcsm.training.checkpoints import read_checkpoint
+from lcsm.training.checkpoints import read_checkpoint, write_checkpoint
 from lcsm.training.errors import Interrupted
 from lcsm.training.resume import differences, find_checkpoint
 from lcsm.training.run import fit
@@ -76,10 +76,60 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path: Path, hook: str, step: int, a
     with pytest.raises(Killed):
         toy_fit(tmp_path / "broken", toy_config(**changes), dying(hook, step))
     toy_fit(tmp_path / "broken", toy_config(**changes, resume="auto"))
-    assert equal(final_state(tmp_path / "whole"), final_state(tmp_path / "broken"))
-    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
-    best = [read_checkpoint(tmp_path / name / "checkpoints" / "best.ckpt") for name in ("whole", "broken")]
-    assert best[0].step == best[1].step and equal(best[0].weights, best[1].weights)
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def dying_in_validation(step: int, batch: int, loader: int) -> type[LanguageModelling]:
+    """A task that dies after a batch of the validation at `step`."""
+
+    def die(self: LanguageModelling, outputs: Any, data: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        if (self.trainer.global_step, batch_idx, dataloader_idx) == (step, batch, loader):
+            raise Killed
+
+    return type("Dying", (LanguageModelling,), {"on_validation_batch_end": die})
+
+
+def loop_counters(run_dir: Path) -> dict[str, Any]:
+    """Where the loops of the trainer stand in the last checkpoint."""
+    return read_checkpoint(run_dir / "checkpoints" / "last.ckpt").content["loops"]["fit_loop"]
+
+
+def assert_same_run(whole: Path, broken: Path) -> None:
+    """Everything that two runs computed and wrote is equal to the bit, the best file and the counters too."""
+    assert rows(whole) == rows(broken)
+    assert equal(final_state(whole), final_state(broken))
+    best, other = (read_checkpoint(path / "checkpoints" / "best.ckpt") for path in (whole, broken))
+    assert best.step == other.step and best.metrics == other.metrics and equal(best.weights, other.weights)
+    assert loop_counters(whole) == loop_counters(broken)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("first", [dying_in_validation(3, 0, 0), dying_in_validation(3, 0, 1)], ids=["1x", "2x"])
+@pytest.mark.parametrize("second", [dying("on_train_batch_start", 3), dying("on_train_batch_start", 6),
+    dying_in_validation(6, 0, 1)], ids=["after it", "after the next", "in the next"])  # fmt: skip
+def test_a_run_killed_in_a_validation_and_again_later_reports_the_same_scores(
+    tmp_path: Path, first: type[LanguageModelling], second: type[LanguageModelling], accumulate: int
+) -> None:
+    changes = BASE | {"trainer__accumulate_grad_batches": accumulate}
+    toy_fit(tmp_path / "whole", toy_config(**changes))
+    for task in (first, second):
+        with pytest.raises(Killed):
+            toy_fit(tmp_path / "broken", toy_config(**changes, resume="auto"), task)
+    toy_fit(tmp_path / "broken", toy_config(**changes, resume="auto"))
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_file_of_an_earlier_version_whose_counters_are_uneven_resumes_with_the_right_scores(tmp_path: Path) -> None:
+    toy_fit(tmp_path / "whole", toy_config(**BASE))
+    with pytest.raises(Killed):
+        toy_fit(tmp_path / "broken", toy_config(**BASE), dying("on_train_batch_start", 3))
+    last = tmp_path / "broken" / "checkpoints" / "last.ckpt"
+    content = read_checkpoint(last).content
+    total = content["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]["total"]
+    total |= {"ready": total["ready"] + 1, "started": total["started"] + 1}
+    write_checkpoint(content, last)
+    toy_fit(tmp_path / "broken", toy_config(**BASE, resume="auto"))
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
 @pytest.mark.parametrize("step,accumulate", [(1, 2), (3, 2), (3, 1), (5, 1)])
@@ -96,8 +146,7 @@ def test_a_signalled_run_saves_stops_and_resumes_to_the_bit(tmp_path: Path, step
         toy_fit(tmp_path / "broken", toy_config(**changes), task, signals=signals)
     assert stopped.value.exit_code == 143 and stopped.value.step == step
     toy_fit(tmp_path / "broken", toy_config(**changes, resume="auto"))
-    assert equal(final_state(tmp_path / "whole"), final_state(tmp_path / "broken"))
-    assert rows(tmp_path / "whole") == rows(tmp_path / "broken")
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
 def test_loader_workers_change_nothing(tmp_path: Path) -> None:

@@ -34,8 +34,9 @@ class Resume(Callback):
         averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)
         if "current_model_state" in checkpoint and not averages:
             pl_module.load_state_dict(checkpoint["current_model_state"])
+        even_out(checkpoint["loops"]["fit_loop"])
         if checkpoint["callbacks"].get(Checkpointing.__qualname__, {}).get("validation_due"):
-            mark_validation_due(checkpoint["loops"]["fit_loop"])
+            place_before_validation(checkpoint["loops"]["fit_loop"])
         self.stored_groups = checkpoint["optimizer_states"][0]["param_groups"]
 
     def on_fit_start(self, trainer: Any, pl_module: LightningModule) -> None:
@@ -52,6 +53,8 @@ class Resume(Callback):
             )
 
     def on_train_start(self, trainer: Any, pl_module: LightningModule) -> None:
+        # the trainer has seen the mark of a validation that is due; kept, every later checkpoint would carry it
+        trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset_on_restart()
         if not self.config_wins:
             return
         schedule = trainer.lr_scheduler_configs[0].scheduler
@@ -67,13 +70,26 @@ class Resume(Callback):
         schedule._last_lr = [group["lr"] for group in trainer.optimizers[0].param_groups]
 
 
-def mark_validation_due(fit_loop: dict[str, Any]) -> None:
+def place_before_validation(fit_loop: dict[str, Any]) -> None:
     """Make Lightning start with the validation that was due when the state was saved.
 
-    Without this mark it takes a state saved after a training batch for one whose validation is done. It repeats a
-    validation that looks interrupted in its first batch.
+    It takes a state saved after a training batch for one whose validation is done, but repeats a validation that looks
+    interrupted in its first batch. The training batch is complete by then.
     """
-    progress = fit_loop["epoch_loop.val_loop.batch_progress"]
-    progress["total"] = {"ready": 1, "completed": 0, "started": 1, "processed": 0}
-    progress["current"] = {"ready": 0, "completed": 0, "started": 0, "processed": 0}
-    progress["is_last_batch"] = False
+    training, validation = (fit_loop[f"epoch_loop.{name}batch_progress"] for name in ("", "val_loop."))
+    for counts in (training["total"], training["current"]):
+        counts["completed"] = counts["processed"]
+    validation["total"]["ready"] += 1
+    validation["total"]["started"] += 1
+    validation["current"] = dict.fromkeys(validation["current"], 0)
+    validation["is_last_batch"] = False
+
+
+def even_out(fit_loop: dict[str, Any]) -> None:
+    """Count the batches of validations that are complete, and no other.
+
+    Totals of earlier versions may be uneven, for which Lightning would repeat a part of a validation that is done and
+    report its scores as those of the whole.
+    """
+    total = fit_loop["epoch_loop.val_loop.batch_progress"]["total"]
+    total.update(dict.fromkeys(total, total["completed"]))

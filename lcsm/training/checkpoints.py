@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -136,10 +137,27 @@ def write_checkpoint(content: dict[str, Any], path: str | os.PathLike[str]) -> N
         UsageError: the file cannot be written.
     """
     require_plain(content)
-    try:
+    with failing_in_words(Path(path)):
         write_atomically(Path(path), lambda file: torch.save(content, file))
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Copy a checkpoint in one step. A second name of the same file would share all damage with the first.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    with failing_in_words(target), source.open("rb") as original:
+        write_atomically(target, lambda file: shutil.copyfileobj(original, file, 2**20))
+
+
+@contextmanager
+def failing_in_words(path: Path) -> Iterator[None]:
+    """Say in words why a checkpoint cannot be written, and that nothing is lost."""
+    try:
+        yield
     except (OSError, RuntimeError) as error:
-        free = shutil.disk_usage(nearest_directory(Path(path))).free / 2**20
+        free = shutil.disk_usage(nearest_directory(path)).free / 2**20
         raise UsageError(
             f"cannot write the checkpoint {path} ({free:.0f} MiB free): {first_line(error)}\n"
             "earlier checkpoints are untouched; make room and continue with resume=auto"

@@ -190,6 +190,14 @@ def test_best_is_the_best_and_last_the_last(tmp_path: Path) -> None:
     assert best.metrics["val/loss"] == pytest.approx(out["best/val/loss"])
 
 
+def test_damage_of_the_last_file_in_place_leaves_the_best_one_whole(tmp_path: Path) -> None:
+    _, out = toy_fit(tmp_path, toy_config(trainer__max_steps=4))
+    last, best = (tmp_path / "checkpoints" / name for name in ("last.ckpt", "best.ckpt"))
+    with last.open("r+b") as file:
+        file.truncate(100)
+    assert read_checkpoint(best).step == out["best/step"] == 4
+
+
 @pytest.mark.parametrize("logger", [{"tensorboard": False, "csv": False}, {"tensorboard": True, "csv": False}])
 def test_a_run_without_callbacks_works(tmp_path: Path, logger: dict[str, bool]) -> None:
     _, out = toy_fit(tmp_path, toy_config(callbacks=NOTHING, logger=logger, trainer__max_steps=3))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lcsm.training.callbacks.best import Best
 from lcsm.training.callbacks.nonfinite import require_finite_weights
 from lcsm.training.callbacks.progress_state import is_last_step, step_ended, validation_follows
-from lcsm.training.checkpoints import BEST, HEADER, LAST, MODEL_PREFIX, read_checkpoint
-from lcsm.training.files import TEMPORARY, sync_directory
+from lcsm.training.checkpoints import BEST, HEADER, LAST, MODEL_PREFIX, copy_checkpoint, read_checkpoint
 
 MakeHeader = Callable[..., dict[str, Any]]
 
@@ -69,7 +66,7 @@ class Checkpointing(Checkpoint):
         if trainer.ckpt_path == str(self.last):
             self.saved_step = self.loaded_step
             if self.tracker.step == self.loaded_step:
-                # the run may have died between the two names
+                # the run may have died between the two files
                 self.copy_to_best(trainer, self.last)
         # every process must decide alike, so that nobody waits for the others in vain
         earlier = Path(str(trainer.ckpt_path)).with_name(BEST)
@@ -77,7 +74,6 @@ class Checkpointing(Checkpoint):
             return
         if earlier.exists() and read_checkpoint(earlier).step == self.tracker.step:
             # a run that goes on in another directory takes its best file along
-            self.directory.mkdir(exist_ok=True)
             self.copy_to_best(trainer, earlier)
         else:
             self.tracker.forget()
@@ -126,16 +122,9 @@ class Checkpointing(Checkpoint):
         checkpoint[HEADER] = self.make_header(step=trainer.global_step, weights=weights, metrics=self.metrics)
 
     def copy_to_best(self, trainer: Trainer, source: Path) -> None:
-        """Make `best.ckpt` a second name of a file such as `last.ckpt`, whose next save gives that name a new file."""
+        """Make `best.ckpt` a copy of a file such as `last.ckpt`."""
         if trainer.is_global_zero:
-            temporary = self.best.with_name(f"{TEMPORARY}{BEST}-{os.getpid()}")
-            try:
-                os.link(source, temporary)
-            except OSError:
-                # a file system without hard links
-                shutil.copyfile(source, temporary)
-            os.replace(temporary, self.best)
-            sync_directory(self.directory)
+            copy_checkpoint(source, self.best)
         trainer.strategy.barrier("best checkpoint")
 
     def describe_good(self) -> str:

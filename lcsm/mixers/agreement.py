@@ -8,6 +8,7 @@ from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink
 
 
 def declare(
+    input: Input,
     expand: Expand,
     oscillation: Oscillation,
     shrink: Shrink,
@@ -24,15 +25,15 @@ def declare(
             f"oscillation={type(oscillation).__name__} is {oscillation.phase!r}:\n"
             f"use {way_out}, or an oscillation {'with' if shrink.complex_memory else 'without'} a phase"
         )
-    if expand.complex_values and oscillation.phase is None:
-        raise UsageError(
-            f"expand={type(expand).__name__} is complex, but oscillation={type(oscillation).__name__} has no phase:\n"
-            "use expand=data_driven or learned, or an oscillation with a phase such as complex_decay"
-        )
     if shrink.pairs is not None and shrink.pairs != oscillation.pairs:
         raise UsageError(
             f"shrink.pairs={shrink.pairs}, but the oscillation's modes stand for "
             f"{'conjugate pairs' if oscillation.pairs else 'themselves'}: set shrink.pairs={oscillation.pairs}"
+        )
+    if shrink.present_last and normaliser.denominator:
+        raise UsageError(
+            f"shrink={type(shrink).__name__} adds the current token after the normaliser, which then cannot be the "
+            f"denominator {type(normaliser).__name__}:\nuse normaliser=group_norm, or another shrink"
         )
     if oscillation.log_scale_start is not None and not normaliser.denominator:
         raise UsageError(
@@ -57,7 +58,23 @@ def declare(
         stabilised=oscillation.log_scale_start is not None,
         denominator=normaliser.denominator,
         growing=oscillation.growing,
+        complex_inputs=input.complex_values,
     )
+
+
+def refuse_complex(input: Input, expand: Expand, oscillation: Oscillation, skip: str) -> None:
+    """Refuse complex values whose imaginary parts nothing would read, or that something real would be added to."""
+    for group, stage in (("input", input), ("expand", expand)):
+        if stage.complex_values and oscillation.phase is None:
+            raise UsageError(
+                f"{group}={type(stage).__name__} is complex, but oscillation={type(oscillation).__name__} has no "
+                f"phase:\nuse {group}={'linear' if group == 'input' else 'data_driven or learned'}, or an oscillation "
+                "with a phase such as complex_decay"
+            )
+    if input.complex_values and skip in ("inputs", "heads"):
+        raise UsageError(
+            f"mixer.skip={skip} adds what input={type(input).__name__} gives, which is complex: set mixer.skip=none"
+        )
 
 
 def refuse_constant_writes(input: Input, expand: Expand) -> None:

@@ -15,12 +15,19 @@ from torch import nn
 from torch.export import register_dataclass
 
 from lcsm.errors import UsageError
-from lcsm.mixers.agreement import check_substeps, declare, refuse_constant_writes, refuse_followers, refuse_lengths
+from lcsm.mixers.agreement import (
+    check_substeps,
+    declare,
+    refuse_complex,
+    refuse_constant_writes,
+    refuse_followers,
+    refuse_lengths,
+)
 from lcsm.mixers.base import Mixer
 from lcsm.mixers.output import Output
 from lcsm.ops.cost import Cost, recurrent_flops
 from lcsm.ops.dispatch import choose_algorithm, costs
-from lcsm.ops.reference import reference
+from lcsm.ops.reference import real_part, reference
 from lcsm.ops.stabilise import add_present, stabilise
 from lcsm.parameters import mark
 from lcsm.shapes import Factor, Inputs, Stream, Tensor
@@ -103,9 +110,10 @@ class EosMixer(Mixer):
         self.source, self.input, self.expand = source, input, expand
         self.oscillation, self.shrink, self.normaliser = oscillation, shrink, normaliser
         refuse_constant_writes(input, expand)
+        refuse_complex(input, expand, oscillation, skip)
         check_substeps(input, expand, oscillation, shrink, skip)
         check_partners(expand, oscillation, shrink, reverse, reverse_exclusive)
-        self.problem = declare(expand, oscillation, shrink, normaliser, num_heads, state_dim, value_dim)
+        self.problem = declare(input, expand, oscillation, shrink, normaliser, num_heads, state_dim, value_dim)
         self.gate_first = gate_first
         if gate_first and normaliser.denominator:
             raise UsageError("mixer.gate_first=true would gate before the denominator: set mixer.gate_first=false")
@@ -166,6 +174,7 @@ class EosMixer(Mixer):
             if opposite is not None:
                 outputs = outputs + self.backwards(structure, written, direction, opposite, context)
             present = self.shrink.present(written, direction, shrink)
+            present = None if present is None else real_part(self.problem, present)
             last = self.shrink.present_last
             outputs, log_scale = add_present(outputs, None if last else present, scale, self.problem.exclusive)
             if not self.gate_first:

@@ -17,7 +17,7 @@ from lcsm.mixers.base import Mixer
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.classifier import SequenceClassifier
 from lcsm.models.language_model import LanguageModel
-from lcsm.ops.reference import reference
+from lcsm.ops.reference import real_part, reference
 from lcsm.ops.stabilise import add_present, stabilise
 from lcsm.ops.step_powers import step_matrix
 from lcsm.stages.long_convolution.base import KernelShrink
@@ -245,6 +245,7 @@ def mixing_matrix(model: Model, layer: int, tokens: torch.Tensor) -> np.ndarray:
         aimed = mixer.shrink.aim(widen(shrink), direction)
         outputs, _ = algorithm(problem, structure, written, direction, aimed)
         present = mixer.shrink.present(written, direction, aimed) if problem.exclusive else None
+        present = None if present is None else real_part(problem, present)
         outputs, log_scale = add_present(outputs, present, scale, problem.exclusive)
         if log_scale is not None:
             outputs = outputs * log_scale.exp()

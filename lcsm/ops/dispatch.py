@@ -26,6 +26,8 @@ ALGORITHMS: dict[str, Callable[..., Any]] = {
         *(convolution, powers, diagonalise, loop),
     )
 }
+# They keep memories real, or filter with a real kernel.
+REAL_INPUTS = ("rotate", "convolution")
 KERNEL = "one kernel serves all steps, and Fourier transforms convolve it with the whole sequence"
 
 
@@ -63,12 +65,21 @@ def fitting(problem: Problem) -> tuple[str, ...]:
     | the same with constant decay                      | lockstep, elementwise, convolution, scan    |
     | a phase that all value columns share              | rotate, elementwise, scan                   |
     | the rest: decay none, scalar, rows, columns, both | chunk, elementwise, scan                    |
+    | complex inputs                                    | as above without rotate and convolution     |
     """
     return preference(problem)[0]
 
 
 def preference(problem: Problem) -> tuple[tuple[str, ...], str]:
     """What `fitting` returns, and why the first of them is preferred."""
+    fits, why = _by_structure(problem)
+    if problem.complex_inputs and fits[0] in REAL_INPUTS:
+        why = f"the inputs are complex, which {fits[0]} cannot take"
+    return tuple(name for name in fits if not (problem.complex_inputs and name in REAL_INPUTS)), why
+
+
+def _by_structure(problem: Problem) -> tuple[tuple[str, ...], str]:
+    """`preference` for real inputs."""
     if problem.kind == "shift":
         if problem.constant:
             return ("convolution", "reference"), KERNEL
@@ -101,7 +112,7 @@ def preference(problem: Problem) -> tuple[tuple[str, ...], str]:
 
 
 def _low_rank(problem: Problem) -> tuple[tuple[str, ...], str]:
-    """The part of `preference` for memories that erase while they write, or are written several times per token."""
+    """The part of `_by_structure` for memories that erase while they write, or are written several times per token."""
     slow = "no faster algorithm serves "
     if problem.kind != "low_rank":
         return ("reference",), f"{slow}several writes per token without erasing"

@@ -36,6 +36,7 @@ class Problem:
         stabilised: a running maximum rewrites decay and gain.
         denominator: the memory has one more column that sums the weights.
         growing: decays may exceed 1.
+        complex_inputs: what is written is complex whatever the expand.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class Problem:
     stabilised: bool = False
     denominator: bool = False
     growing: bool = False
+    complex_inputs: bool = False
 
     @property
     def direction(self) -> str:
@@ -128,10 +130,11 @@ class Problem:
                 f"along P, but expand={self.expand!r}, shrink={self.shrink!r}:\n"
                 "use data_driven or learned for both, or keep them with oscillation=diag"
             )
-        if self.growing and not (self.constant and self.reads == "vector"):
+        if self.growing and not (self.constant and self.reads == "vector" and not self.complex_inputs):
             found.append(
                 "an oscillation whose modes may grow is served by its kernel only, which needs a constant expand and "
-                f"shrink, but expand={self.expand!r}, shrink={self.shrink!r}, read as a {self.reads}:\n"
+                f"shrink and real inputs, but expand={self.expand!r}, shrink={self.shrink!r}, read as a {self.reads}"
+                f"{', complex inputs' if self.complex_inputs else ''}:\n"
                 "use expand=hand_crafted with shrink=learned_complex, or set oscillation.real=exp"
             )
         if self.stabilised and varies(self.decay, "NP"):

@@ -44,7 +44,11 @@ def read(problem: Problem, memory: Memory, shrink: Tensor) -> Tensor:
     """One read-out [B H P] of a memory [B H N P]; the memory itself, [B H N], where the shrink asks for it."""
     if problem.reads == "memory":
         return memory[..., 0]
-    outputs = (shrink * memory).sum(2)
+    return real_part(problem, (shrink * memory).sum(2))
+
+
+def real_part(problem: Problem, outputs: Tensor) -> Tensor:
+    """What is read of complex outputs: their real part, twice where modes stand for conjugate pairs."""
     if not outputs.is_complex():
         return outputs
     return 2 * outputs.real if problem.pairs else outputs.real
@@ -67,10 +71,7 @@ def read_all(
     final = memories[:, -1] if keep else None
     if problem.reads == "memory":
         return seen[..., 0], final
-    outputs = (shrink * seen).sum(3)
-    if outputs.is_complex():
-        outputs = 2 * outputs.real if problem.pairs else outputs.real
-    return outputs, final
+    return real_part(problem, (shrink * seen).sum(3)), final
 
 
 def reference(

@@ -60,9 +60,11 @@ class Input(Stage):
 
     Attributes:
         substeps: writes per token, one row each; the first axis after B is then L * substeps long.
+        complex_values: whether the inputs are complex, which needs an oscillation with a phase.
     """
 
     substeps: int = 1
+    complex_values: bool = False
 
     def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Inputs, Any]:
         """The values that expand_t writes into the memory."""
@@ -161,6 +163,8 @@ class Shrink(Stage):
 
     def present(self, written: Inputs, direction: Factor, shrink: Factor) -> Tensor | None:
         """What the current token adds to the outputs besides what the memory gives, [B L H P]; None for nothing.
+
+        Of complex values the real part counts, as it does of what is read.
 
         Args:
             written, direction: what the current step writes, as inputs [B L H P] and expand.

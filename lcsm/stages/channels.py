@@ -52,6 +52,7 @@ class ComplexProjection(Input):
     """
 
     varies = "LHP"
+    complex_values = True
 
     def __init__(self, input_dim: int, num_heads: int, value_dim: int, activation: str, bias: bool) -> None:
         super().__init__()

@@ -44,6 +44,7 @@ class PairedVector(Stage):
 class PairedExpand(PairedVector, Expand):
     """Keys in pairs of channels."""
 
+    complex_values = True
     group = "expand"
 
 

@@ -76,7 +76,7 @@ class PresentDataDriven(DataDrivenVector, Shrink):
     def present(self, written: Inputs, direction: Factor, shrink: Factor) -> Outputs:
         weight = (shrink * direction * self.bonus[None, None, ..., None]).sum(3)
         added = weight * written
-        return added if self.present_activation is None else self.present_activation(added)
+        return added if self.present_activation is None else self.present_activation(added.real)
 
 
 class PresentOnes(HandCraftedVector, Shrink):

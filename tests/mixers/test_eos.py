@@ -52,6 +52,10 @@ COMBINATIONS = [
         for lags in (4, 32)
     ],
     ("model=h3", "mixer.num_heads=8"),
+    # complex inputs, and writes that a phase and a gain make complex, under stages of real models
+    ("input=hgrn_complex", "expand=linear_attention", "oscillation=dss_exp", "shrink=query_corrected"),
+    ("mixer=channels", "input=hgrn_complex", "expand=learned", "oscillation=s4d_lin", "shrink=rwkv5"),
+    ("oscillation=s4d_lin", "expand=linear_attention", "shrink=metala"),
 ]
 # Stages and settings that do not go together, and what the refusal says. The first oscillation needs partners which
 # only its own models have.
@@ -60,6 +64,11 @@ REFUSED = {
     ("mixer.gate_rank=4",): r"set mixer\.gate_rank=null",
     ("mixer.gate_first=true",): r"set mixer\.gate_first=false",
     ("mixer.skip_init=normal",): r"set mixer\.skip_init=ones",
+    ("expand=rotary", "oscillation=gated_delta_rule", "shrink=query_rolled"): r"expand=PairedExpand is complex.*phase",
+    ("input=hgrn_complex",): r"input=ComplexProjection is complex.*phase",
+    ("input=hgrn_complex", "oscillation=complex_decay", "mixer.skip=inputs"): r"set mixer\.skip=none",
+    ("shrink=receptance", "normaliser=denominator"): r"use normaliser=group_norm",
+    ("source=hyena", "source.order=3", "input=hyena"): r"shrink=DataDriven, which has no kernel",
 }
 COMBINATIONS = [words for words in COMBINATIONS if words not in REFUSED]
 BORDERS = [[(0, 4), (4, 5), (5, L)], [(0, 6), (6, 9), (9, L)]]

@@ -27,6 +27,10 @@ REFUSED = {
     "gain along N on a per-channel expand": ({"gain": "LHN", "expand": "HNP"}, "expand=data_driven"),
     "pairs without phase": ({"pairs": True}, "oscillation.pairs=false"),
     "dense with a per-channel shrink": ({"kind": "dense", "decay": None, "shrink": "HNP"}, "oscillation=diag"),
+    "complex inputs of modes that may grow": (
+        {"growing": True, "decay": "HN", "expand": "", "shrink": "HN", "complex_inputs": True},
+        "oscillation.real=exp",
+    ),
     "running maximum over rows": ({"stabilised": True}, "along L and H only"),
 }
 
@@ -49,6 +53,11 @@ CHOSEN = {
     "Mamba": ({"decay": "HN*LH", "value_dim": 1}, "elementwise"),
     "S5": ({"decay": "HN", "phase": "HN", "value_dim": 1, "reads": "memory", "shrink": ""}, "lockstep"),
     "LRPE": ({"decay": None, "phase": "HN"}, "rotate"),
+    "complex inputs that turn": ({"decay": None, "phase": "HN", "complex_inputs": True}, "elementwise"),
+    "complex inputs, all constant": (
+        {"decay": "HN", "phase": "HN", "expand": "HN", "shrink": "HN", "value_dim": 1, "complex_inputs": True},
+        "elementwise",
+    ),
     "constant matrix": ({"kind": "dense", "decay": None}, "powers"),
     "data-driven matrix": ({"kind": "dense", "decay": "LHN"}, "loop"),
     "running maximum": ({"decay": "H", "stabilised": True, "value_dim": 1}, "elementwise"),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lcsm.errors import UsageError
 from lcsm.ops.convolution import convolution
 from lcsm.ops.cost import recurrent_flops
 from lcsm.ops.problem import Problem
@@ -30,6 +31,8 @@ class ShiftBlock(nn.Module):
     Args:
         shrink: the kernel, or what it was converted to.
         lags: N, the number of inputs that the memory holds, > 0.
+    Raises:
+        UsageError: the shrink is no kernel.
     Source: the bias of Hyena's filters (2302.10866), the D of the shift SSM of H3 (2212.14052); both start normal.
     """
 
@@ -37,6 +40,11 @@ class ShiftBlock(nn.Module):
 
     def __init__(self, shrink: KernelShrink | ModalKernel, lags: int) -> None:
         super().__init__()
+        if not isinstance(shrink, (KernelShrink, ModalKernel)):
+            raise UsageError(
+                f"the input convolves with shrink={type(shrink).__name__}, which has no kernel:\n"
+                "use shrink=hyena, tnn, sgconv or longconv, or another input"
+            )
         heads, _, columns = shrink.sizes
         self.shrink, self.lags = shrink, lags
         self.problem = Problem(

@@ -17,7 +17,7 @@ from lcsm.config.locate import conf_directory
 from lcsm.config.signatures import of_object
 from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
-from lcsm.models.build import BASES, check_model
+from lcsm.models.build import BASES, check_model, rehearse
 
 MODEL = ("model", "mixers", "block", "channel", "allow_targets", *schemas.MIXER_GROUPS)
 TRAINING = ("data", "task", "optim", "schedule", "trainer", "allow_targets")
@@ -30,6 +30,7 @@ def check_plan(plan: Plan) -> None:
         UsageError: a job cannot be built or trained as asked; the text names it where there are several.
     """
     check_jobs(plan, (*MODEL, "task"), check_learning)
+    check_jobs(plan, MODEL, check_forward)
 
     from lcsm.commands.building import check_training
 
@@ -99,6 +100,20 @@ def check_combination(config: dict[str, Any]) -> dict[str, Mixer]:
         if not hint or "oscillation" not in str(error) or len(str(error).splitlines()) > 2:
             raise
         raise UsageError(f"{error}\n{hint}") from error
+
+
+def check_forward(config: dict[str, Any]) -> None:
+    """Whether the layers run, forwards and back, before any data are read.
+
+    Raises:
+        UsageError: a stage refuses what another one gives; the text says which were combined.
+    """
+    try:
+        rehearse(config)
+    except UsageError as error:
+        choices = config["choices"]
+        chosen = " ".join(f"{group}={choices[group]}" for group in schemas.MIXER_GROUPS if group in choices)
+        raise UsageError("\n".join([*str(error).splitlines()[:2], f"chosen: {chosen}"])) from error
 
 
 def partners(config: dict[str, Any]) -> str:

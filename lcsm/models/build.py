@@ -22,6 +22,7 @@ from lcsm.models.channel import Channel
 from lcsm.models.classifier import PairClassifier, SequenceClassifier
 from lcsm.models.language_model import LanguageModel
 from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source
+from lcsm.structures import Context
 
 STAGES = {"source": Source, "input": Input, "expand": Expand, "oscillation": Oscillation, "shrink": Shrink}
 BASES = {**STAGES, "normaliser": Normaliser, "mixer": Mixer, "channel": Channel}
@@ -136,10 +137,10 @@ class Builder:
             momentum=block.get("momentum"),
         )
 
-    def backbone(self) -> Backbone:
-        """All layers and the final norm."""
+    def backbone(self, most: int | None = None) -> Backbone:
+        """All layers, or the first `most` of them, and the final norm."""
         block = self.config["block"]
-        blocks = [self.block(layer) for layer in range(self.model["num_layers"])]
+        blocks = [self.block(layer) for layer in range(self.model["num_layers"])[:most]]
         # what leaves a block that normalises after itself needs no norm
         norm = None if block["placement"] == "post" else block["norm"]
         return Backbone(blocks, self.model["d_model"], norm, block["epsilon"], block.get("momentum"))
@@ -225,3 +226,20 @@ def check_model(config: dict[str, Any]) -> dict[str, Mixer]:
     builder, pattern = Builder(config), config["model"]["pattern"][: config["model"]["num_layers"]]
     with torch.device("meta"):
         return {name: builder.block(layer).mixer for layer, name in enumerate(pattern)}
+
+
+def rehearse(config: dict[str, Any]) -> None:
+    """Let the first layers read two tokens, there and back: some values show only then what a stage refuses.
+
+    One layer of every kind and one more, for those that take something from an earlier one; on the CPU, as algorithms
+    look at values.
+
+    Raises:
+        UsageError: a stage refuses what another one gives.
+    """
+    backbone = Builder(config).backbone(len(config["model"]["pattern"]) + 1)
+    irregular = any(getattr(module, "irregular", False) for module in backbone.modules())
+    context = Context(dt=torch.ones(2, 2)) if irregular else None
+    with torch.random.fork_rng(devices=[]):
+        outputs, _ = backbone(torch.randn(2, 2, config["model"]["d_model"]), context=context)
+        outputs.square().mean().backward()

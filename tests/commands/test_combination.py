@@ -63,6 +63,8 @@ def test_labels_are_learnt_in_both_directions():
         (["-m", "data.num_pairs=4,40"], ["job 1 of 2", "data.num_pairs=16"]),
         (["-m", "task=lm", "data=text", "data.train_files=a,b"], ["job 0 of 2", "a"]),
         (["optim.groups.oscillation=3"], ["optim.groups.oscillation=3"]),
+        (["shrink=gsa"], ["use oscillation=gsa", "oscillation=diag shrink=gsa"]),
+        (["model=gsa", "oscillation=s4_fourier"], ["use oscillation=gsa", "oscillation=s4_fourier"]),
     ],
 )
 def test_stages_that_do_not_go_together_are_named(words: list[str], named: list[str]):

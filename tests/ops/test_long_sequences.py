@@ -1,4 +1,4 @@
-"""Every algorithm equals the reference beyond its longest block: nothing is cut off, forgotten or started anew there."""
+"""Every algorithm equals the reference beyond its longest block: nothing is cut off, forgotten or begun anew."""
 
 import pytest
 import torch

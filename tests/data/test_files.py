@@ -141,7 +141,7 @@ def test_a_parquet_file_with_a_damaged_page_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "remedy"),
     [
-        (gzip.compress(b"text"), "compressed: unpack it first"),
+        (gzip.compress(b"text", mtime=0), "compressed: unpack it first"),
         (b"PK\x03\x04\xff\x00", "compressed: unpack it first"),
         (b"\x7fELF\x00\xff", "zero bytes, as files that are no text have: leave it out"),
     ],

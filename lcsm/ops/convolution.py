@@ -18,7 +18,7 @@ from lcsm.ops.reference import blank_memory, extents
 from lcsm.ops.register import RegisterSystem
 from lcsm.ops.vandermonde import Modes, accumulate, evaluate, power
 from lcsm.shapes import Factor, Float, Inputs, Memory, Outputs, Resets, Tensor
-from lcsm.structures import Decaying, Diagonal, Factored, Growing, LowRank, Register, Shift, Structure
+from lcsm.structures import Diagonal, Factored, Growing, LowRank, Register, Shift, Structure
 
 
 def convolution(
@@ -111,8 +111,7 @@ def _refuse(problem: Problem, structure: Structure, inputs: Inputs, directions: 
         found = f"the oscillation is {type(structure).__name__}"
     if problem.reads != "vector" and directions:
         found = f"the shrink reads the {problem.reads}"
-    turns = isinstance(structure, Decaying) and structure.phase is not None
-    if inputs.is_complex() and (directions or not turns):
+    if inputs.is_complex() and (directions or problem.phase is None):
         found = "the inputs are complex"
     if found:
         raise ValueError(f"convolution needs one real kernel for all steps, but {found}: use algorithm=auto")

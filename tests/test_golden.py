@@ -1,13 +1,11 @@
 """Replays numbers that the public reference implementations produced.
 
-`LCSM_GOLDEN` names the folder of cases, each a json sidecar and an npz of the same stem. Adapters are chosen by what
-the sidecar says, never by a file's name: `tests/golden/<family>.py` replays the cases of a family, by level and config.
-A case without an adapter fails. `tests/conftest.py` reports how many cases of each family ran. Without the folder this
-file says that it did not run.
+The cases are those of `tests/golden/cases`, or of the folders that `LCSM_GOLDEN` names, separated as in PATH; each is a
+json sidecar and an npz of the same stem. Adapters are chosen by what the sidecar says, never by a file's name:
+`tests/golden/<family>.py` replays the cases of a family, by level and config. A case without an adapter fails.
+`tests/conftest.py` reports how many cases of each family ran.
 """
 
-import importlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -17,23 +15,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden.case import read_case
+from tests.golden.case import CASES, adapter, read_case, sidecars
 
-FOLDER = os.environ.get("LCSM_GOLDEN")
+FOLDERS = [Path(name) for name in os.environ.get("LCSM_GOLDEN", "").split(os.pathsep) if name] or [CASES]
 
 
 def cases() -> list[Path]:
-    return sorted(Path(FOLDER).rglob("*.json")) if FOLDER else []
+    return [path for folder in FOLDERS for path in sidecars(folder)]
 
 
-def adapter(family: str):
-    name = f"tests.golden.{family}"
-    return importlib.import_module(name) if importlib.util.find_spec(name) else None
-
-
-@pytest.mark.skipif(not FOLDER, reason="golden cases did not run: set LCSM_GOLDEN to their folder")
-def test_golden_folder_holds_cases():
-    assert cases(), f"LCSM_GOLDEN={FOLDER} holds no json sidecar"
+@pytest.mark.parametrize("folder", FOLDERS, ids=str)
+def test_golden_folder_holds_cases(folder: Path):
+    found = list(sidecars(folder))
+    assert found, f"{folder} holds no sidecar of a golden case: LCSM_GOLDEN is {os.environ.get('LCSM_GOLDEN')}"
+    assert {path.with_suffix("") for path in folder.rglob("*.npz")} <= {path.with_suffix("") for path in found}
 
 
 @pytest.mark.parametrize("path", cases(), ids=lambda path: path.stem)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+# the cases of the repository
+CASES = Path(__file__).with_name("cases")
 DIRECTIONS = ("forward", "backward")
 PREFIXES = {"gradient": "d.", "cotangent": "cot."}
 
@@ -196,6 +201,12 @@ def sidecars(folder: Path) -> Iterator[Path]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict) and {"family", "arrays"} <= content.keys():
             yield path
+
+
+def adapter(family: str) -> ModuleType | None:
+    """The module that replays a family."""
+    name = f"tests.golden.{family}"
+    return importlib.import_module(name) if importlib.util.find_spec(name) else None
 
 
 def read_case(path: Path) -> Case:

@@ -30,6 +30,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 docs: $(STAMP)
+	$(BIN)/python -m tests.golden.presets
 	$(BIN)/lcsm show --all --format markdown > docs/models.md.new
 	mv docs/models.md.new docs/models.md
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from lcsm.config.compose import make_plan
@@ -22,8 +24,12 @@ COLUMNS = {
     "state_numbers": "state",
     "mixer_parameters": "mixer",
     "layer_parameters": "layer",
+    "golden": "golden",
     "paper": "paper",
 }
+# The golden cases in which the tests replay each model, by level; `python -m tests.golden.presets` writes it.
+GOLDEN = Path(__file__).with_name("golden.json")
+LEVELS = {"operator": "operator", "stage": "stage", "layer": "layer", "matrix": "matrix", "model": "checkpoint"}
 NUMBERS = ("state_numbers", "mixer_parameters", "layer_parameters")
 INTRODUCTION = """# Named models
 
@@ -36,6 +42,11 @@ through one layer, `mixer` the parameters of the token mixer, `layer` those of t
 Settings: `{settings}`, else those of the presets; position {length}; the second layer, and of hybrids the second that
 is no attention. A model for classification is counted the same way, although it sees the next token and `task=lm`
 refuses to train it.
+
+`golden` says what of a model the tests compare with numbers that a public reference implementation gave, at the sizes
+and with the activations and constants of the golden cases: `operator` is the recurrence with given factors, `stage` a
+part of a layer, `layer` the token mixer with its projections, `matrix` a matrix at initialisation, `checkpoint` a whole
+model. `none`: the model is compared with this project's own loop over time only. `tests/golden/cases` has the cases.
 """
 
 
@@ -54,6 +65,12 @@ def settings(words: Sequence[str]) -> list[str]:
 def names() -> dict[str, str]:
     """The named models and the first comments of their files, which name the papers."""
     return options(conf_directory())["model"]
+
+
+def golden(name: str) -> str:
+    """The levels at which golden cases replay a model, from parts to the whole, or "none"."""
+    found = json.loads(GOLDEN.read_text(encoding="utf-8")).get(name, {})
+    return ", ".join(text for level, text in LEVELS.items() if level in found) or "none"
 
 
 def row(name: str, words: Sequence[str], length: int | None) -> dict[str, Any]:
@@ -82,6 +99,7 @@ def row(name: str, words: Sequence[str], length: int | None) -> dict[str, Any]:
         "state_numbers": layer["state_numbers"],
         "mixer_parameters": layer["mixer_parameters"],
         "layer_parameters": layer["parameters"],
+        "golden": golden(name),
         "paper": names()[name] + "".join(f"; with {which} layers" for which in others),
     }
 

@@ -1,4 +1,4 @@
-"""Marks on parameters: which take no weight decay and which learn at a rate of their own."""
+"""Marks on parameters: which take no weight decay, which learn at a rate of their own, which have their own start."""
 
 from typing import TypeVar
 
@@ -6,11 +6,19 @@ import torch
 from torch import nn
 
 Formed = TypeVar("Formed")
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def formed_before(past: Formed | None) -> Formed | None:
     """What an earlier call of a stream formed from parameters; None where gradients are to reach them."""
     return None if torch.is_grad_enabled() else past
+
+
+def own_start(module: Module) -> Module:
+    """Declare that the parameters of a linear map start as its paper says, which no other release replaces."""
+    for parameter in module.parameters():
+        parameter._own_start = True  # type: ignore[attr-defined]
+    return module
 
 
 def mark(parameter: nn.Parameter, *, no_decay: bool = True, group: str | None = None) -> nn.Parameter:

@@ -19,7 +19,7 @@ from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
 from lcsm.models.build import BASES, check_model, rehearse
 
-MODEL = ("model", "mixers", "block", "channel", "allow_targets", *schemas.MIXER_GROUPS)
+MODEL = ("model", "mixers", "block", "channel", "release", "allow_targets", *schemas.MIXER_GROUPS)
 TRAINING = ("data", "task", "optim", "schedule", "trainer", "allow_targets")
 
 
@@ -128,10 +128,10 @@ def partners(config: dict[str, Any]) -> str:
     return f"model={' or model='.join(models[:3])} chooses all stages that go with oscillation={option}"
 
 
-def stage_nodes(config: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def stage_nodes(config: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
     """Path, group and node of every component of the model."""
-    for group in (*schemas.MIXER_GROUPS, "channel"):
-        yield group, group, config[group]
+    for group in (*schemas.MIXER_GROUPS, "channel", "release"):
+        yield group, group, config.get(group)
     for name, groups in config["mixers"].items():
         for group, node in groups.items():
             yield f"mixers.{name}.{group}", group, node

@@ -11,6 +11,7 @@ from typing import Any
 
 from lcsm.config import schemas
 from lcsm.config.annotations import Range, accepts, words
+from lcsm.config.locate import conf_directory
 from lcsm.config.shipped import identity, reference, switches
 from lcsm.config.signatures import Signature, names, of_source
 from lcsm.config.suggest import did_you_mean, listed
@@ -28,7 +29,7 @@ PROVIDED: dict[str, frozenset[str]] = {
 # Settings that the builder fills in where they are null.
 DERIVED = {"mixer": frozenset({"value_dim"})}
 # Groups whose classes take every setting from the configuration and have no defaults of their own.
-COMPLETE = frozenset({*schemas.MIXER_GROUPS, "channel", "data"})
+COMPLETE = frozenset({*schemas.MIXER_GROUPS, "channel", "release", "data"})
 
 
 def check_config(config: Node) -> None:
@@ -40,18 +41,20 @@ def check_config(config: Node) -> None:
         UsageError: an unknown key, a missing one, a value of a wrong type or out of range.
     """
     root = schemas.signature(schemas.Train)
-    everything = Signature(root.fields | dict.fromkeys(schemas.GROUPS, Any), root.required | set(schemas.GROUPS))
+    required = root.required | set(schemas.GROUPS) - set(schemas.LATER)
+    everything = Signature(root.fields | dict.fromkeys(schemas.GROUPS, Any), required)
     check_fields("", config, everything, "the configuration")
     check_finite("", config)
     for group, schema in schemas.SCHEMAS.items():
         check_fields(f"{group}.", mapping(config, group), schemas.signature(schema), f"{group}/")
     for group in schemas.COMPONENTS:
-        check_component(group, group, config[group], config)
+        check_component(group, group, config.get(group), config)
     for group in schemas.SWITCHES:
         check_switches(f"{group}.", mapping(config, group), switches(group))
     for name, groups in config["mixers"].items():
         check_named_mixer(name, groups, config)
     check_pattern(config)
+    check_release(config)
     check_sizes(config)
     check_betas(config["optim"].get("betas"))
 
@@ -223,6 +226,19 @@ def check_pattern(config: Node) -> None:
                 f"mixers.{name} is in no layer: model.pattern=[{','.join(pattern)}] must name it, "
                 f"e.g. model.pattern=[main,{name}]"
             )
+
+
+def check_release(config: Node) -> None:
+    """A release to start as, where that is asked for."""
+    if config["model"].get("init") != "release" or config.get("release"):
+        return
+    files = sorted((conf_directory() / "model").glob("*.yaml"))
+    models = [path.stem for path in files if "override /release:" in path.read_text(encoding="utf-8")]
+    raise UsageError(
+        f"model.init=release: {config['model']['name']} has no release known to start weights unlike torch.nn\n"
+        "set model.init=torch, or choose the start of another release, e.g. release=normal\n"
+        f"models that have one: {listed(models)}"
+    )
 
 
 def check_betas(betas: Any) -> None:

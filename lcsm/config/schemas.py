@@ -51,6 +51,7 @@ class Model:
     tie_embeddings: bool
     embedding_std: Annotated[float, Range(0, open=True)]
     logit_cap: Annotated[float, Range(0, open=True)] | None = None
+    init: Literal["torch", "release"] = "torch"
 
 
 @dataclass
@@ -104,11 +105,13 @@ class Trainer:
 SCHEMAS: dict[str, type] = {"model": Model, "block": Block, "paths": Paths, "trainer": Trainer}
 
 # Groups that name a class, or a shipped component by `name`.
-COMPONENTS = (*MIXER_GROUPS, "channel", "data", "task", "optim", "schedule")
+COMPONENTS = (*MIXER_GROUPS, "channel", "release", "data", "task", "optim", "schedule")
 # Groups of switches and settings whose shape is that of their shipped files.
 SWITCHES = ("callbacks", "logger")
 # Groups that may be `none`: a mixer without stages needs none of these.
-OPTIONAL = (*STAGES, "channel")
+OPTIONAL = (*STAGES, "channel", "release")
+# Groups that a stored configuration may lack, which means `none`.
+LATER = ("release",)
 
 GROUPS = (*SCHEMAS, *COMPONENTS, *SWITCHES)
 

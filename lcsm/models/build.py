@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -20,20 +18,15 @@ from lcsm.models.backbone import Backbone
 from lcsm.models.block import Block
 from lcsm.models.channel import Channel
 from lcsm.models.classifier import PairClassifier, SequenceClassifier
+from lcsm.models.initialisation import Release, seeded
 from lcsm.models.language_model import LanguageModel
 from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source
 from lcsm.structures import Context
 
+Model = TypeVar("Model", LanguageModel, SequenceClassifier)
+
 STAGES = {"source": Source, "input": Input, "expand": Expand, "oscillation": Oscillation, "shrink": Shrink}
-BASES = {**STAGES, "normaliser": Normaliser, "mixer": Mixer, "channel": Channel}
-
-
-@contextmanager
-def seeded(seed: int, name: str) -> Iterator[None]:
-    """Draw the initial values of one component from (seed, its name), so that changing one leaves the others alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(zlib.crc32(f"{seed} {name}".encode()))
-        yield
+BASES = {**STAGES, "normaliser": Normaliser, "mixer": Mixer, "channel": Channel, "release": Release}
 
 
 class Builder:
@@ -145,6 +138,22 @@ class Builder:
         norm = None if block["placement"] == "post" else block["norm"]
         return Backbone(blocks, self.model["d_model"], norm, block["epsilon"], block.get("momentum"))
 
+    def release(self) -> Release | None:
+        """The starts of a release where `model.init` asks for them; None where torch.nn's stay."""
+        if self.model.get("init", "torch") == "torch":
+            return None
+        node = dict(self.config.get("release") or {})
+        component = resolve("release", node, Release, self.allowed)
+        release: Release = component(**{key: value for key, value in node.items() if key != "_target_"})
+        return release
+
+    def started(self, model: Model) -> Model:
+        """The model with its initial weights."""
+        release = self.release()
+        if release is not None:
+            release.apply(model, self.config["seed"])
+        return model
+
 
 def value_dim(d_model: int, num_heads: int) -> int:
     """P where the heads share the model's width."""
@@ -164,10 +173,10 @@ def build_model(config: dict[str, Any], vocab_size: int) -> LanguageModel:
     Raises:
         UsageError: a component is unknown, misses its group's base, or stages do not go together.
     """
-    model = config["model"]
-    backbone = Builder(config).backbone()
+    model, builder = config["model"], Builder(config)
+    backbone = builder.backbone()
     with seeded(config["seed"], "embedding"):
-        return LanguageModel(
+        language_model = LanguageModel(
             backbone,
             vocab_size,
             model["embedding_std"],
@@ -175,6 +184,7 @@ def build_model(config: dict[str, Any], vocab_size: int) -> LanguageModel:
             model["tie_embeddings"],
             model.get("logit_cap"),
         )
+    return builder.started(language_model)
 
 
 def build_classifier(
@@ -189,11 +199,11 @@ def build_classifier(
     Raises:
         UsageError: as in `build_model`.
     """
-    model = config["model"]
-    backbone = Builder(config).backbone()
+    model, builder = config["model"], Builder(config)
+    backbone = builder.backbone()
     kind = PairClassifier if documents == 2 else SequenceClassifier
     with seeded(config["seed"], "embedding"):
-        return kind(
+        classifier = kind(
             backbone,
             num_classes,
             vocab_size,
@@ -202,6 +212,7 @@ def build_classifier(
             model["embedding_dropout"],
             model.get("logit_cap"),
         )
+    return builder.started(classifier)
 
 
 def build_for(config: dict[str, Any], vocab_size: int, facts: Mapping[str, Any]) -> LanguageModel | SequenceClassifier:
@@ -224,6 +235,7 @@ def check_model(config: dict[str, Any]) -> dict[str, Mixer]:
         The mixers by their names in `model.pattern`.
     """
     builder, pattern = Builder(config), config["model"]["pattern"][: config["model"]["num_layers"]]
+    builder.release()
     with torch.device("meta"):
         return {name: builder.block(layer).mixer for layer, name in enumerate(pattern)}
 

@@ -23,7 +23,11 @@ class LanguageModel(nn.Module):
         embedding_dropout: probability of dropping an entry of the embedded tokens.
         tie_embeddings: whether the head uses the embedding's weights.
         logit_cap: soft bound of the logits, see `soft_capped`; None for none.
+    Attributes:
+        embedding_factor: what embedded tokens are multiplied by; 1 unless a release starts the model otherwise.
     """
+
+    embedding_factor: float = 1.0
 
     def __init__(
         self,
@@ -62,7 +66,10 @@ class LanguageModel(nn.Module):
         self, tokens: Tokens, state: list[Any] | None = None, context: Context | None = None
     ) -> tuple[Float[Tensor, "B L D"], list[Any] | None]:
         """What the head reads at every position, and the next state; arguments as in `forward`."""
-        return self.backbone(self.dropout(self.embedding(tokens)), state, context)
+        embedded = self.embedding(tokens)
+        if self.embedding_factor != 1:
+            embedded = embedded * self.embedding_factor
+        return self.backbone(self.dropout(embedded), state, context)
 
     def read_out(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Logits of the next token at the positions in `x`, which may be chosen ones of `hidden`."""

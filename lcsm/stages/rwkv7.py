@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lcsm.parameters import mark
+from lcsm.parameters import mark, own_start
 from lcsm.shapes import Factor, Float, Inputs, Outputs, Stream, Tensor
 from lcsm.stages.base import READERS, Input, Shrink, Source
 from lcsm.stages.settings import positive
@@ -41,8 +41,8 @@ class LowRankMap(nn.Module):
         self, inputs: int, outputs: int, rank: int, offset: Tensor, activation: Any = None, group: str | None = None
     ) -> None:
         super().__init__()
-        self.reduce = nn.Linear(inputs, int(positive("rank", rank)), bias=False)
-        self.extend = nn.Linear(rank, outputs, bias=False)
+        self.reduce = own_start(nn.Linear(inputs, int(positive("rank", rank)), bias=False))
+        self.extend = own_start(nn.Linear(rank, outputs, bias=False))
         nn.init.zeros_(self.reduce.weight)
         nn.init.orthogonal_(self.extend.weight, 0.1)
         self.offset = mark(nn.Parameter(offset), group=group)

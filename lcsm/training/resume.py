@@ -153,11 +153,12 @@ def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Keys whose values differ between two configurations: (key, old, new); a missing key has the value None.
 
-    A switch that the old one does not know was off, so that runs of an earlier version can be continued.
+    A switch that the old one does not know was off, so that runs of an earlier version can be continued; without
+    `model.init` it started as torch.nn, whatever `release` says.
     """
-    before, after = dict(flatten(old)), dict(flatten(new))
+    before, after = {"model.init": "torch"} | dict(flatten(old)), {"model.init": "torch"} | dict(flatten(new))
     changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-    added = {key for key in changed if key not in before and not after[key]}
+    added = {key for key in changed if key not in before and (not after[key] or key.startswith("release."))}
     return [(key, before.get(key), after.get(key)) for key in changed if key not in added]
 
 

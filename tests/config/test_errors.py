@@ -39,6 +39,9 @@ MISTAKES = [
     (["callbacks.progress=3"], ["callbacks.progress", "true or false"]),
     (["trainer.precision=8"], ["trainer.precision", "bf16-mixed"]),
     (["block.norm=group"], ["block.norm", "layer"]),
+    (["model.init=kaiming"], ["model.init='kaiming'", "torch, release"]),
+    (["model.init=release", "model=tnn"], ["model.init=release", "tnn", "release=normal", "griffin"]),
+    (["release.linear=0.02", "release=normal"], ["release.linear=0.02", "a mapping or null"]),
     # out of range
     (["optim.lr=nan"], ["optim.lr", "finite"]),
     (["optim.lr=1e400"], ["optim.lr", "finite"]),

@@ -314,5 +314,9 @@ def test_a_run_that_goes_on_in_another_directory_takes_its_best_file_along(tmp_p
 def test_a_run_of_a_version_that_did_not_know_a_switch_can_be_continued() -> None:
     old = {"model": {"d_model": 8}, "compile": True}
     assert differences(old, {"model": {"d_model": 8}, "compile": True, "block": {"inner_dropout": False}}) == []
+    started = {"model": {"d_model": 8, "init": "torch"}, "compile": True, "release": {"linear": {"size": 0.02}}}
+    assert differences(old, started) == []
+    started["model"]["init"] = "release"
+    assert differences(old, started) == [("model.init", "torch", "release")]
     new = {"model": {"d_model": 8, "dropout": 0.1}, "compile": False}
     assert differences(old, new) == [("compile", True, False), ("model.dropout", None, 0.1)]

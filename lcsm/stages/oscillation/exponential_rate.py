@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from lcsm.parameters import mark
+from lcsm.parameters import mark, own_start
 from lcsm.shapes import Factor, RealFactor, Stream
 from lcsm.stages.base import Oscillation
 from lcsm.stages.present import depth
@@ -51,9 +51,9 @@ class ExponentialRate(Oscillation):
         self.log_rate = mark(nn.Parameter((start + span * along).view(*shape, 1)), group="oscillation")
         self.reduce_rate: nn.Linear | None = None
         if rank is not None:
-            self.reduce_rate = nn.Linear(input_dim, rank, bias=False)
+            self.reduce_rate = own_start(nn.Linear(input_dim, rank, bias=False))
             nn.init.zeros_(self.reduce_rate.weight)
-            self.expand_rate = nn.Linear(rank, count, bias=False)
+            self.expand_rate = own_start(nn.Linear(rank, count, bias=False))
             nn.init.uniform_(self.expand_rate.weight, -0.01, 0.01)
 
     def log_decay(self, x: Stream) -> RealFactor:

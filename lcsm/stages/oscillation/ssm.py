@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lcsm.parameters import mark
+from lcsm.parameters import mark, own_start
 from lcsm.shapes import Factor, Float, Stream, Tensor
 from lcsm.stages.base import Oscillation
 from lcsm.stages.oscillation.discretisation import log_uniform_steps
@@ -58,7 +58,7 @@ class DataDrivenStep(Oscillation):
         rates = torch.arange(1.0, state_dim + 1).log()[:, None].repeat(num_heads, 1, value_dim)
         self.log_rate = mark(nn.Parameter(rates), group="oscillation")
         self.reduce = nn.Linear(input_dim, rank, bias=False)
-        self.expand_step = nn.Linear(rank, num_heads * value_dim, bias=False)
+        self.expand_step = own_start(nn.Linear(rank, num_heads * value_dim, bias=False))
         self.bias: nn.Parameter | None = None
         if step_range is not None:
             self.bias = mark(nn.Parameter(step_bias(num_heads * value_dim, step_range)), group="oscillation")

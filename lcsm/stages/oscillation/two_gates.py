@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lcsm.errors import UsageError
-from lcsm.parameters import mark
+from lcsm.parameters import mark, own_start
 from lcsm.shapes import Factor, Stream
 from lcsm.stages.activation import soft_capped
 from lcsm.stages.base import Oscillation
@@ -49,8 +49,8 @@ class ExponentialInputGate(Oscillation):
             raise UsageError(f"oscillation.forget_bias={forget_bias} must be the first and the last: use [3.0, 6.0]")
         self.log_scale_start = log_scale_start
         self.soft_cap = None if soft_cap is None else positive("oscillation.soft_cap", soft_cap)
-        self.project_forget = nn.Linear(input_dim, num_heads)
-        self.project_input = nn.Linear(input_dim, num_heads)
+        self.project_forget = own_start(nn.Linear(input_dim, num_heads))
+        self.project_input = own_start(nn.Linear(input_dim, num_heads))
         with torch.no_grad():
             self.project_forget.weight.zero_()
             self.project_input.weight.zero_()

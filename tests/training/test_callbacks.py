@@ -6,8 +6,10 @@ import csv
 import json
 import logging
 import math
+import multiprocessing
 import socket
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -267,6 +269,21 @@ def test_a_run_directory_is_used_by_one_process(tmp_path: Path) -> None:
     with RunLock(tmp_path), pytest.raises(UsageError, match=f"pid .* on {socket.gethostname()}"):
         toy_fit(tmp_path, toy_config())
     assert toy_fit(tmp_path, toy_config(trainer__max_steps=1))[1]["step"] == 1
+
+
+def test_a_worker_that_outlives_its_run_does_not_keep_the_directory_locked(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+    with RunLock(tmp_path):
+        worker = context.Process(target=lambda: (started.set(), time.sleep(60)))
+        worker.start()
+        started.wait()
+    try:
+        with RunLock(tmp_path):
+            assert worker.is_alive()
+    finally:
+        worker.kill()
+        worker.join()
 
 
 def test_a_run_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lcsm.config.overview import train_usage
-from lcsm.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from lcsm.config.compose import Plan
+    from lcsm.training.lock import RunLock
 
 
 def usage(arguments: Sequence[str]) -> str:
@@ -46,28 +46,16 @@ def run(arguments: Sequence[str]) -> int:
     from lcsm.commands.combination import check_plan
 
     check_plan(plan)
-    check_writable(plan.directory)
-    if not plan.sweep:
-        return run_single(flags)
-    return run_sweep(flags, plan)
+    from lcsm.training.lock import RunLock
+    from lcsm.training.rank import is_first_rank
+    from lcsm.training.run import make_writable
 
-
-def check_writable(directory: Path) -> None:
-    """Refuse a place where no results can be written, before anything is computed.
-
-    Raises:
-        UsageError: nothing can be made in the nearest existing folder.
-    """
-    folder = directory.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    try:
-        with tempfile.TemporaryDirectory(dir=folder):
-            return
-    except OSError as error:
-        raise UsageError(
-            f"cannot write results to {directory}: {folder}: {error.strerror}\nchoose another place: paths.root=..."
-        ) from error
+    if not is_first_rank():
+        return run_single(flags, plan, None)
+    # before Hydra writes into the directory, which may be that of a run that is under way
+    make_writable(plan.directory)
+    with RunLock(plan.directory) as lock:
+        return run_sweep(flags, plan) if plan.sweep else run_single(flags, plan, lock)
 
 
 def run_hydra(flags: argparse.Namespace) -> int:
@@ -89,15 +77,23 @@ def run_hydra(flags: argparse.Namespace) -> int:
     return 0
 
 
-def run_single(flags: argparse.Namespace) -> int:
+def run_single(flags: argparse.Namespace, plan: Plan, lock: RunLock | None) -> int:
     """One job in this process."""
     from lcsm.config.compose import Composer
 
     with Composer(flags) as composer:
-        result = composer.hydra.run(composer.name, job, [*composer.words, "hydra.mode=RUN"]).return_value
+        words = [*composer.words, fixed("hydra.run.dir", plan.directory), "hydra.mode=RUN"]
+        result = composer.hydra.run(composer.name, partial(job, lock=lock), words).return_value
     if isinstance(result, BaseException):
         raise result
     return 0
+
+
+def fixed(key: str, directory: Path) -> str:
+    """An override for the directory that was planned; composed again, the clock would name another one."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return f"{key}={QuotedString(str(directory), Quote.single).with_quotes()}"
 
 
 def run_sweep(flags: argparse.Namespace, plan: Plan) -> int:
@@ -108,16 +104,19 @@ def run_sweep(flags: argparse.Namespace, plan: Plan) -> int:
     JobRecord.directory = None
     try:
         with Composer(flags) as composer:
-            words = [*composer.words, *composer.directory_words(), "hydra.mode=MULTIRUN"]
-            composer.hydra.multirun(composer.name, job, words)
+            words = [*composer.words, *composer.directory_words(), fixed("hydra.sweep.dir", plan.directory)]
+            composer.hydra.multirun(composer.name, job, [*words, "hydra.mode=MULTIRUN"])
     finally:
         all_done = print_table(plan, JobRecord.directory)
     return 0 if all_done else 1
 
 
-def job(config: DictConfig) -> float | None:
+def job(config: DictConfig, lock: RunLock | None = None) -> float | None:
     """What Hydra calls for every job.
 
+    Args:
+        config: of the job.
+        lock: on the directory of a single run.
     Returns:
         The metric that the task monitors, for sweepers that choose the next job by it.
     """
@@ -129,20 +128,21 @@ def job(config: DictConfig) -> float | None:
 
     single = HydraConfig.get().mode == RunMode.RUN
     try:
-        return train(plain(config), Path(HydraConfig.get().runtime.output_dir), verbose=single)
+        return train(plain(config), Path(HydraConfig.get().runtime.output_dir), single, lock)
     except Interrupted as stop:
         sys.stderr.write(f"\nlcsm: {stop}\n")
         # not an Exception: a launcher must not go on with the next job
         raise SystemExit(stop.exit_code) from stop
 
 
-def train(config: dict[str, Any], run_dir: Path, verbose: bool) -> float | None:
+def train(config: dict[str, Any], run_dir: Path, verbose: bool, lock: RunLock | None) -> float | None:
     """Build data, model and task from a checked configuration and fit.
 
     Args:
         config: the resolved configuration as plain dictionaries.
         run_dir: where everything about the run is written.
         verbose: whether to print the score and where the run is.
+        lock: on the directory, None where `fit` takes it.
     Returns:
         The best value of the metric that the task monitors, the one of the checkpoint that is kept; None without any.
     """
@@ -165,7 +165,7 @@ def train(config: dict[str, Any], run_dir: Path, verbose: bool) -> float | None:
     if config.get("compile"):
         model.backbone.compile_layers()
     known = {name: facts[name] for name in ("state_numbers", "flops_per_token")}
-    results = fit(task, datamodule, config, run_dir, facts=known)
+    results = fit(task, datamodule, config, run_dir, facts=known, lock=lock)
     if verbose and is_first_rank():
         report(task.monitor, results, run_dir, config["paths"]["root"])
     return score(task.monitor, results)

@@ -60,6 +60,7 @@ def fit(
     run_dir: str | Path,
     signals: StopSignals | None = None,
     facts: dict[str, float] | None = None,
+    lock: RunLock | None = None,
 ) -> dict[str, Any]:
     """Train a task, or continue it, and return what came out.
 
@@ -71,6 +72,7 @@ def fit(
         signals: already listening for signals; None listens from here on.
         facts: numbers that stand beside the scores, e.g. state size and FLOPs per token; they enter hparams as
             `hp/<name>` and the end mark.
+        lock: the lock on `run_dir` where the caller holds it; None takes it here.
     Returns:
         `status` ("finished", or "stopped" when `trainer.max_time` ended it), `step`, the last `val/...` metrics,
         `best/<metric>` and `best/step`, `tokens_per_second`, `seconds`, `peak_mib`, `parameters`, `checkpoint` (the
@@ -86,7 +88,8 @@ def fit(
         if signals is None:
             signals = stack.enter_context(StopSignals())
         if is_first_rank():
-            stack.enter_context(RunLock(run_dir))
+            if lock is None:
+                stack.enter_context(RunLock(run_dir))
             sweep_temporary(run_dir / "checkpoints")
         stack.enter_context(quiet())
         checkpoint = find_checkpoint(config.get("resume"), run_dir, config)
@@ -109,7 +112,9 @@ def make_writable(run_dir: Path) -> None:
         with tempfile.TemporaryFile(dir=run_dir):
             pass
     except OSError as error:
-        raise UsageError(f"run directory {run_dir} cannot be written: {error.strerror}; choose another") from error
+        raise UsageError(
+            f"run directory {run_dir} cannot be written: {error.strerror}\nchoose another place, such as paths.root=..."
+        ) from error
 
 
 def train(

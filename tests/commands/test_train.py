@@ -8,6 +8,7 @@ from lcsm.cli import main
 from lcsm.config.compose import make_plan
 from lcsm.models.build import build_model
 from lcsm.models.inspection import card
+from lcsm.training.lock import RunLock
 from tests.commands.helpers import RECALL, TINY, records, run_directory, said, train
 
 STAGE = '''
@@ -58,6 +59,19 @@ def test_a_refused_run_leaves_the_configuration_of_the_earlier_one(tmp_path: Pat
     before = saved.read_bytes()
     assert train(tmp_path, f"hydra.run.dir={saved.parent}", "resume=auto", "seed=5") == 2
     assert saved.read_bytes() == before
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+def test_a_start_into_a_directory_in_use_writes_nothing_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+):
+    words = [*flags, f"hydra.run.dir={tmp_path}", f"hydra.sweep.dir={tmp_path}"]
+    assert train(tmp_path, *words) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with RunLock(tmp_path):
+        assert train(tmp_path, *words, "optim.lr=0.5") == 2
+        assert "is in use by pid" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_model_that_is_too_large_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

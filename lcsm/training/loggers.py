@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,61 @@ from lcsm.errors import UsageError
 from lcsm.training.files import write_atomically
 from lcsm.training.rank import is_first_rank
 
+log = logging.getLogger(__name__)
 
-class MetricsTable(Logger):
+
+class Enduring(Logger):
+    """A logger without which the run goes on where its file cannot be written, such as on a full disk.
+
+    Attributes:
+        failed: whether a write has failed; said once, at the first.
+    """
+
+    failed = False
+
+    def attempt(self, place: Path, write: Callable[[], Any]) -> bool:
+        """Write to a place, and return whether that worked."""
+        try:
+            write()
+        except OSError as error:
+            if not self.failed:
+                log.warning("%s cannot be written: %s; the run goes on without it", place, error.strerror)
+            self.failed = True
+            return False
+        return True
+
+
+class Events(Enduring, TensorBoardLogger):
+    """TensorBoard events; none are written any more after the first that could not be written."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        for name, value in metrics.items():
+            self.add("scalar", name, value, step)
+
+    def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
+        self.unless_failed(lambda: super(Events, self).log_hyperparams(*arguments, **named))
+
+    def add(self, kind: str, name: str, value: Any, step: int | None) -> None:
+        """Add a "scalar", "figure" or "text"."""
+        self.unless_failed(lambda: getattr(self.experiment, f"add_{kind}")(name, value, step))
+
+    def save(self) -> None:
+        self.unless_failed(super().save)
+
+    def finalize(self, status: str) -> None:
+        self.unless_failed(lambda: super(Events, self).finalize(status))
+
+    def unless_failed(self, write: Callable[[], Any]) -> None:
+        """Write, unless an earlier write failed: that ended the thread that writes."""
+        if not self.failed:
+            self.attempt(Path(self.log_dir), write)
+
+
+class MetricsTable(Enduring):
     """Appends metrics to a CSV file, one row per step, written at once.
 
-    Values of one step that arrive in several calls share its row. A new column rewrites the file.
+    Values of one step that arrive in several calls share its row. A new column rewrites the file. Rows that could not
+    be written are written with the next one.
 
     Args:
         path: the file.
@@ -29,9 +81,10 @@ class MetricsTable(Logger):
         super().__init__()
         self.path = path
         self.columns = ["step"]
-        self.step: int | None = None
-        self.row: dict[str, str] = {}
+        # the last row, and the rows before it that could not be written; `offset` bytes of the file come before them
+        self.tail: list[dict[str, str]] = []
         self.offset = 0
+        self.written = True
         if resume_step is not None and path.exists():
             self.take_over(resume_step)
         elif is_first_rank():
@@ -54,43 +107,52 @@ class MetricsTable(Logger):
         with self.path.open(newline="") as file:
             columns, *rows = list(csv.reader(file)) or [["step"]]
         kept = [row for row in rows if len(row) == len(columns) and int(row[0]) <= resume_step]
-        self.columns = columns
-        self.rewrite([dict(zip(columns, row, strict=True)) for row in kept])
+        rows = [dict(zip(columns, row, strict=True)) for row in kept]
+        self.tail = rows[-1:]
+        try:
+            self.rewrite(rows[:-1], columns)
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be written: {error.strerror}\nmake room and start again") from error
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if not metrics or step is None:
             return
-        new = {name: repr(float(value)) for name, value in metrics.items()}
-        self.row = {**(self.row if step == self.step else {"step": str(step)}), **new}
-        if any(name not in self.columns for name in new):
-            rows = self.read_rows()
-            rows = rows[:-1] if step == self.step else rows
-            self.columns += [name for name in new if name not in self.columns]
-            self.rewrite([*rows, self.row])
-        else:
-            with self.path.open("r+b") as file:
-                file.seek(self.offset if step == self.step else 0, 0 if step == self.step else 2)
-                self.offset = file.tell()
-                # over the old row in one write, and cut only then: a kill between the two loses nothing
-                file.write(self.render([self.row]))
-                file.truncate()
-        self.step = step
+        if not self.tail or self.tail[-1]["step"] != str(step):
+            if self.written:
+                self.offset, self.tail = self.path.stat().st_size if self.path.exists() else 0, []
+            self.tail.append({"step": str(step)})
+        self.tail[-1] |= {name: repr(float(value)) for name, value in metrics.items()}
+        new = list(dict.fromkeys(name for row in self.tail for name in row if name not in self.columns))
+        self.written = self.attempt(self.path, lambda: self.widen(new) if new or not self.offset else self.write_tail())
 
-    def read_rows(self) -> list[dict[str, str]]:
-        """All rows of the file."""
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+    def write_tail(self) -> None:
+        """Write the last rows."""
+        with self.path.open("r+b") as file:
+            file.seek(self.offset)
+            # over the old row in one write, and cut only then: a kill between the two loses nothing
+            file.write(self.render(self.tail))
+            file.truncate()
 
-    def rewrite(self, rows: list[dict[str, str]]) -> None:
-        """Write the whole file in one step."""
-        head = (",".join(self.columns) + "\r\n").encode() + self.render(rows[:-1])
-        write_atomically(self.path, lambda file: file.write(head + self.render(rows[-1:])))
+    def widen(self, names: list[str]) -> None:
+        """Write the whole file with further columns."""
+        rows: list[dict[str, str]] = []
+        if self.offset:
+            with self.path.open("rb") as file:
+                rows = list(csv.DictReader(io.StringIO(file.read(self.offset).decode(), newline="")))
+        self.rewrite(rows, [*self.columns, *names])
+
+    def rewrite(self, rows: list[dict[str, str]], columns: list[str]) -> None:
+        """Write the whole file in one step: these rows and the last ones."""
+        before = self.columns
+        self.columns = columns
+        head = (",".join(columns) + "\r\n").encode() + self.render(rows)
+        try:
+            write_atomically(self.path, lambda file: file.write(head + self.render(self.tail)))
+        except OSError:
+            self.columns = before
+            raise
         self.offset = len(head)
-        if rows:
-            self.row, self.step = rows[-1], int(rows[-1]["step"])
 
     def render(self, rows: list[dict[str, str]]) -> bytes:
         """Rows as bytes, with an empty cell where a step has no value."""
@@ -113,7 +175,7 @@ def build_loggers(config: dict[str, Any], run_dir: Path, resume_step: int | None
     loggers: list[Logger] = []
     if config.get("tensorboard"):
         purge: dict[str, Any] = {} if resume_step is None else {"purge_step": resume_step + 1}
-        loggers.append(TensorBoardLogger(save_dir=run_dir, name="tb", version="", default_hp_metric=False, **purge))
+        loggers.append(Events(save_dir=run_dir, name="tb", version="", default_hp_metric=False, **purge))
     if config.get("csv"):
         loggers.append(MetricsTable(run_dir / "metrics.csv", resume_step))
     return loggers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,12 @@ def quiet() -> Iterator[None]:
     def wanted(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(LINES)
 
+    def report(ended: threading.ExceptHookArgs) -> None:
+        # TensorBoard's writer hands its error over to the logger, which says it in a line
+        if not (isinstance(ended.exc_value, OSError) and type(ended.thread).__name__ == "_AsyncWriterThread"):
+            previous(ended)
+
+    previous, threading.excepthook = threading.excepthook, report
     source.addFilter(wanted)
     try:
         with warnings.catch_warnings():
@@ -38,3 +45,4 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         source.removeFilter(wanted)
+        threading.excepthook = previous

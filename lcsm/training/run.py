@@ -152,8 +152,7 @@ def train(
     mark = run_dir / END_MARK
     if is_first_rank():
         mark.unlink(missing_ok=True)
-        text = OmegaConf.to_yaml(OmegaConf.create(config))
-        write_atomically(run_dir / CONFIG, lambda file: file.write(text.encode()))
+        write_config(config, run_dir / CONFIG)
     try:
         path = None if checkpoint is None else str(checkpoint.path)
         trainer.fit(task, datamodule=datamodule, ckpt_path=path, weights_only=True)
@@ -166,7 +165,7 @@ def train(
         raise
     finally:
         if trainer.is_global_zero:
-            write_json(mark, finite({"step": trainer.global_step} | end))
+            write_end(mark, {"step": trainer.global_step} | end)
     if signals.number is not None:
         # it came when the run was ending anyway: all is saved, but whoever started the run asked to stop
         raise Interrupted(signals.number, trainer.global_step, Path(end["checkpoint"]) if end["checkpoint"] else None)
@@ -287,8 +286,25 @@ def already_finished(checkpoint: Checkpoint, task: Task, run_dir: Path, max_step
         **checkpoint.metrics,
     }
     if is_first_rank() and not (run_dir / END_MARK).exists():
-        write_json(run_dir / END_MARK, finite(result))
+        write_end(run_dir / END_MARK, result)
     return result
+
+
+def write_config(config: dict[str, Any], path: Path) -> None:
+    """Keep the configuration beside the results."""
+    text = OmegaConf.to_yaml(OmegaConf.create(config))
+    try:
+        write_atomically(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}\nmake room or choose another place") from error
+
+
+def write_end(path: Path, result: dict[str, Any]) -> None:
+    """Write the end mark. Where that fails, how the run ended counts more than the mark."""
+    try:
+        write_json(path, finite(result))
+    except OSError as error:
+        log.warning("%s cannot be written: %s", path, error.strerror)
 
 
 def finite(result: dict[str, Any]) -> dict[str, Any]:

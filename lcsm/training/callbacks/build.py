@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
 from lcsm.errors import UsageError
 from lcsm.training.callbacks.averaging import AverageWeights
@@ -26,6 +26,7 @@ from lcsm.training.callbacks.seeding import StepSeed
 from lcsm.training.callbacks.stopping import StopEarly, ValidateAtEnd
 from lcsm.training.callbacks.throughput import Throughput
 from lcsm.training.callbacks.time_budget import TimeBudget
+from lcsm.training.loggers import Events
 from lcsm.training.signals import StopSignals
 
 KNOWN = (
@@ -94,7 +95,7 @@ def build_callbacks(
         good = built.checkpointing.describe_good if built.checkpointing else lambda: "checkpoints are switched off"
         built.all.append(NonFiniteGuard(node["nonfinite_skips"], good))
     built.all += [callback for callback in (built.throughput, built.stopping) if callback is not None]
-    tensorboard = any(isinstance(logger, TensorBoardLogger) for logger in loggers)
+    tensorboard = any(isinstance(logger, Events) for logger in loggers)
     if node["hyperparameters"] and tensorboard:
         built.all.append(Hyperparameters(config, built.best, built.throughput, facts))
     has_text = hasattr(datamodule, "decode")

@@ -20,9 +20,9 @@ MakeHeader = Callable[..., dict[str, Any]]
 class Checkpointing(Checkpoint):
     """Keeps the newest and the best state of a run.
 
-    `last.ckpt` is written every `every` steps, before and after each validation and at the end; `best.ckpt` when a
-    validation improved the monitored metric. What is saved before a validation says so, and a resumed run then starts
-    with it.
+    `last.ckpt` is written every `every` steps, before and after each validation, when a logger fails and at the end;
+    `best.ckpt` when a validation improved the monitored metric. What is saved before a validation says so, and a
+    resumed run then starts with it.
 
     Args:
         directory: where the files go.
@@ -42,6 +42,7 @@ class Checkpointing(Checkpoint):
         self.saved_step: int | None = None
         self.validation_due = False
         self.loaded_step: int | None = None
+        self.failures = 0
 
     @property
     def last(self) -> Path:
@@ -88,8 +89,16 @@ class Checkpointing(Checkpoint):
             # the validation after the last step saves; without one this is the last chance
             if not follows:
                 self.save(trainer)
-        elif follows or (self.every and trainer.global_step % self.every == 0):
+        elif follows or (self.every and trainer.global_step % self.every == 0) or self.logger_failed(trainer):
             self.save(trainer, validation_due=follows)
+
+    def logger_failed(self, trainer: Trainer) -> bool:
+        """Whether a logger has failed since the last step: then the disk may be full, and what is done is saved first.
+
+        Loggers write on one rank only, and all ranks save together: with several it is left to the next save.
+        """
+        before, self.failures = self.failures, sum(getattr(logger, "failed", False) for logger in trainer.loggers)
+        return self.failures > before and trainer.world_size == 1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:

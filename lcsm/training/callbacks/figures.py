@@ -67,15 +67,16 @@ class Figures(Callback):
             return
         try:
             figures = self.draw(pl_module.model, self.tokens)
-        except UsageError as error:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for name, figure in figures.items():
+                figure.savefig(self.directory / f"{name.replace('/', '_')}.png", dpi=120)
+        except (UsageError, OSError) as error:
             self.possible = False
             log.warning("no figures: %s; callbacks.figures=null leaves them out", error)
             return
-        self.directory.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
-            figure.savefig(self.directory / f"{name.replace('/', '_')}.png", dpi=120)
             for logger in tensorboards(trainer):
-                logger.experiment.add_figure(name, figure, trainer.global_step)
+                logger.add("figure", name, figure, trainer.global_step)
 
     def draw(self, model: Any, tokens: torch.Tensor) -> dict[str, Figure]:
         """The figures by their names.

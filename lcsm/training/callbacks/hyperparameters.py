@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from lcsm.training.callbacks.best import Best
 from lcsm.training.callbacks.throughput import Throughput, peak_memory
+from lcsm.training.loggers import Events
 
 COMPARED = ("mixer", "source", "input", "expand", "oscillation", "shrink", "normaliser", "channel")
 
@@ -85,10 +85,6 @@ class Hyperparameters(Callback):
             logger.log_metrics(scores, trainer.global_step)
 
 
-def tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:
+def tensorboards(trainer: Trainer) -> list[Events]:
     """The TensorBoard loggers of a trainer, on the rank that writes."""
-    return (
-        [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if trainer.is_global_zero
-        else []
-    )
+    return [logger for logger in trainer.loggers if isinstance(logger, Events)] if trainer.is_global_zero else []

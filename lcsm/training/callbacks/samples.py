@@ -77,4 +77,4 @@ class TextSamples(Callback):
         # indented by four spaces TensorBoard shows text as it is, without reading it as Markdown
         text = "\n".join("    " + line for line in f"{decode(self.prompt)} ⟶ {decode(tokens)}".splitlines())
         for logger in tensorboards(trainer):
-            logger.experiment.add_text("samples/val", text, trainer.global_step)
+            logger.add("text", "samples/val", text, trainer.global_step)

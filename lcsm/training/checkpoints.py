@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -350,6 +350,16 @@ def find_resumable(directory: Path) -> tuple[Checkpoint | None, list[str]]:
         except UsageError as error:
             skipped.append(f"skipped: {error}")
     return max(found, key=lambda checkpoint: checkpoint.step, default=None), skipped
+
+
+def claimed_step(directory: Path) -> int:
+    """The most steps that a file of a `checkpoints` directory says it holds, read without its tensors; else -1."""
+    steps = [-1]
+    for path in existing(directory / name for name in (LAST, BEST)):
+        # a damaged file is named when it is read as a whole
+        with suppress(OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError):
+            steps.append(int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)[HEADER]["step"]))
+    return max(steps)
 
 
 def existing(paths: Iterable[Path]) -> list[Path]:

@@ -55,6 +55,16 @@ class RunLock:
             self.file.close()
 
 
+def user_of(run_dir: Path) -> str | None:
+    """The process that writes into a run directory, in words; None where nobody does."""
+    try:
+        file = (run_dir / ".lock").open()
+    except OSError:
+        return None
+    with file:
+        return holder_unless_free(file, fcntl.LOCK_SH)
+
+
 def holder_unless_free(file: IO[str], kind: int) -> str | None:
     """Lock an open file if it is free, else say who holds it."""
     try:

@@ -105,9 +105,9 @@ class MetricsTable(Enduring):
     def take_over(self, resume_step: int) -> None:
         """Keep the complete rows up to a step."""
         with self.path.open(newline="") as file:
-            columns, *rows = list(csv.reader(file)) or [["step"]]
-        kept = [row for row in rows if len(row) == len(columns) and int(row[0]) <= resume_step]
-        rows = [dict(zip(columns, row, strict=True)) for row in kept]
+            columns, *lines = list(csv.reader(file)) or [["step"]]
+        kept = [line for line in lines if len(line) == len(columns) and int(line[0]) <= resume_step]
+        rows = [dict(zip(columns, line, strict=True)) for line in kept]
         self.tail = rows[-1:]
         try:
             self.rewrite(rows[:-1], columns)

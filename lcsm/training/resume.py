@@ -16,6 +16,7 @@ from lcsm.training.checkpoints import (
     BEST,
     LAST,
     Checkpoint,
+    claimed_step,
     digest,
     existing,
     find_resumable,
@@ -23,6 +24,7 @@ from lcsm.training.checkpoints import (
     read_checkpoint,
     weight_differences,
 )
+from lcsm.training.lock import user_of
 from lcsm.training.run_state import require_run
 
 logger = logging.getLogger(__name__)
@@ -68,8 +70,8 @@ def find_checkpoint(resume: str | None, run_dir: Path, config: Mapping[str, Any]
 
     Args:
         resume: None starts anew, "auto" takes the valid checkpoint of `run_dir` with the most steps; where `run_dir` is
-            new, that of the newest run with this configuration; without one it starts anew. Otherwise the path of a
-            checkpoint or of a run directory.
+            new, that of the run with this configuration that has the most steps and is not under way; without one it
+            starts anew. Otherwise the path of a checkpoint or of a run directory.
         run_dir: the directory of the run that is about to start.
         config: its configuration.
     Raises:
@@ -83,7 +85,7 @@ def find_checkpoint(resume: str | None, run_dir: Path, config: Mapping[str, Any]
                 "continue it with resume=auto, or choose another directory"
             )
         return None
-    path = newest_run(run_dir, config) if resume == "auto" else Path(resume)
+    path = furthest_run(run_dir, config) if resume == "auto" else Path(resume)
     if resume != "auto" and not is_directory(resume):
         return read_file(resume)
     checkpoint, skipped = find_resumable(path / "checkpoints")
@@ -98,16 +100,18 @@ def find_checkpoint(resume: str | None, run_dir: Path, config: Mapping[str, Any]
     return checkpoint
 
 
-def newest_run(run_dir: Path, config: Mapping[str, Any]) -> Path:
-    """The run directory that resume=auto continues: `run_dir`, or where that is new the newest one below `paths.root`
-    whose configuration means the same run; `run_dir` again where there is none.
+def furthest_run(run_dir: Path, config: Mapping[str, Any]) -> Path:
+    """The run directory that resume=auto continues: `run_dir`, or where that is new the one below `paths.root` with the
+    most steps, then the newest, whose configuration means the same run; `run_dir` again where there is none.
+
+    The time alone would not do: clocks are set back and folders copied. A run that is under way is passed over.
     """
     root = (config.get("paths") or {}).get("root")
     if root is None or existing(run_dir / "checkpoints" / name for name in (LAST, BEST)):
         return run_dir
     # root/name/time of a run, root/sweeps/time/job of a job
     found = [path.parents[1] for depth in ("*/*", "*/*/*") for path in Path(root).glob(f"{depth}/checkpoints/{LAST}")]
-    other = None
+    same, other = [], None
     for path in sorted(found, key=lambda path: (path / "checkpoints" / LAST).stat().st_mtime, reverse=True):
         try:
             old: Any = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
@@ -117,9 +121,15 @@ def newest_run(run_dir: Path, config: Mapping[str, Any]) -> Path:
         if not isinstance(old, dict) or old.get("name") != config["name"]:
             continue
         changed = [key for key, _, _ in differences(old, config) if is_binding(str(key))]
-        if not changed:
-            return path
-        other = other or (path, changed)
+        if changed:
+            other = other or (path, changed)
+        elif user := user_of(path):
+            logger.warning("resume=auto: passed over %s, which is under way: in use by %s", path, user)
+        else:
+            same.append(path)
+    if same:
+        # the first of equals is the newest
+        return max(same, key=lambda path: claimed_step(path / "checkpoints"))
     if other is not None:
         logger.warning(
             "resume=auto: %s has another configuration (%s): starting at step 0; it goes on with resume=%s "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lcsm.errors import UsageError
 from lcsm.tasks.language_modelling import LanguageModelling
 from lcsm.training.checkpoints import read_checkpoint, write_checkpoint
 from lcsm.training.errors import Interrupted
+from lcsm.training.lock import RunLock
 from lcsm.training.resume import differences, find_checkpoint
 from lcsm.training.run import fit
 from lcsm.training.signals import StopSignals
@@ -298,6 +300,25 @@ def test_auto_in_a_new_directory_finds_the_newest_run_with_the_configuration(tmp
         assert found is not None and Path(found.path).is_relative_to(tmp_path / f"toy/{seed}")
     assert find_checkpoint("auto", tmp_path / "toy/new", toy_config(**changes, seed=3)) is None
     assert find_checkpoint("auto", tmp_path / "toy/new", toy_config(**(changes | {"name": "b"}))) is None
+
+
+def test_auto_takes_the_run_with_the_most_steps_whatever_the_clock_said(tmp_path: Path) -> None:
+    changes = {"name": "toy", "paths": {"root": str(tmp_path)}, "schedule": {"name": "constant", "warmup_steps": 0}}
+    for steps, clock in ((3, 2_000_000_000), (5, 1_000_000_000)):
+        toy_fit(tmp_path / f"toy/{steps}", toy_config(trainer__max_steps=steps) | changes)
+        os.utime(tmp_path / f"toy/{steps}/checkpoints/last.ckpt", (clock, clock))
+    found = find_checkpoint("auto", tmp_path / "toy/new", toy_config(trainer__max_steps=9) | changes)
+    assert found is not None and found.step == 5
+
+
+def test_auto_does_not_continue_a_run_that_is_under_way_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = toy_config(trainer__max_steps=2, name="toy", paths={"root": str(tmp_path)})
+    toy_fit(tmp_path / "toy/old", config)
+    with RunLock(tmp_path / "toy/old"):
+        assert find_checkpoint("auto", tmp_path / "toy/new", config) is None
+    assert f"{tmp_path / 'toy/old'}, which is under way: in use by pid {os.getpid()}" in caplog.text
 
 
 def test_a_run_that_goes_on_in_another_directory_takes_its_best_file_along(tmp_path: Path):

@@ -193,10 +193,6 @@ def check_continues(checkpoint: Checkpoint, config: dict[str, Any], model: nn.Mo
     """
     require_run(checkpoint)
     changed = differences(checkpoint.config, config)
-    for key, before, after in changed:
-        if key in ("resume", "resume_force", *ROUNDING_KEYS):
-            continue
-        logger.info("resume: %s was %s in the checkpoint and is %s now; the configuration wins", key, before, after)
     binding = [f"{key}: {before} -> {after}" for key, before, after in changed if is_binding(key)]
     if binding and not config.get("resume_force"):
         more = f" and {len(binding) - 4} more" if len(binding) > 4 else ""
@@ -204,6 +200,9 @@ def check_continues(checkpoint: Checkpoint, config: dict[str, Any], model: nn.Mo
             f"checkpoint {checkpoint.path} belongs to another configuration\n{'; '.join(binding[:4])}{more}\n"
             "undo the change, start a new run, or let the configuration win with resume_force=true"
         )
+    for key, before, after in changed:
+        if key not in ("resume", "resume_force", *ROUNDING_KEYS):
+            logger.info("resume: %s was %s in the checkpoint and is %s now; the configuration wins", key, before, after)
     wrong = weight_differences(model.state_dict(), checkpoint.weights)
     if wrong:
         raise UsageError(f"checkpoint {checkpoint.path} is of another model: {wrong[0]}")

@@ -190,13 +190,15 @@ def constant() -> dict[str, Any]:
     return {"schedule": {"name": "constant", "warmup_steps": 0}}
 
 
-def test_a_changed_setting_is_refused_unless_forced(tmp_path: Path) -> None:
+def test_a_changed_setting_is_refused_unless_forced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="lcsm")
     toy_fit(tmp_path, toy_config(trainer__max_steps=4))
     changes = {"trainer__max_steps": 6, "optim__lr": 0.5, "resume": "auto"}
     with pytest.raises(UsageError, match=r"optim.lr: 0.01 -> 0.5") as refused:
         toy_fit(tmp_path, toy_config(**changes))
-    assert len(str(refused.value).splitlines()) <= 3
+    assert len(str(refused.value).splitlines()) <= 3 and "wins" not in caplog.text
     toy_fit(tmp_path, toy_config(**changes, resume_force=True))
+    assert "optim.lr was 0.01 in the checkpoint and is 0.5 now; the configuration wins" in caplog.text
     rates = [float(row["lr/base"]) for row in rows(tmp_path)]
     # the schedule goes on from step 4 with the rate of the configuration
     assert rates[4] == pytest.approx(50 * 0.009728616793536588, rel=1e-6) and len(rates) == 6

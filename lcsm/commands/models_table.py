@@ -1,4 +1,4 @@
-"""Every named model in one table: its stages, structure, algorithm, state, size and paper."""
+"""Every named model in one table: its stages, structure, algorithm, state, size, golden cases and paper."""
 
 from __future__ import annotations
 

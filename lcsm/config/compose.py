@@ -267,7 +267,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     for group in schemas.OPTIONAL:
         settings[group] = settings.get(group) or None
     choices = settings.get("choices") or {}
-    settings["choices"] = {group: option for group, option in choices.items() if not group.startswith("hydra")}
+    settings["choices"] = {group: name for group, name in choices.items() if not group.startswith(("hydra", "sizes"))}
     for named in (settings.get("mixers") or {}).values():
         for group in schemas.STAGES:
             if isinstance(named, dict) and group in named:
@@ -290,9 +290,27 @@ def make_plan(argv: Sequence[str]) -> Plan:
         if not sweep:
             refuse_sweep_words(composer.parse(composer.words))
             job = Job(composer.words, composer.resolve(base, composer.words))
-            check_config(job.config)
+            check_job(job)
             return Plan(False, Path(base.hydra.run.dir), [job])
         return plan_sweep(composer, base, composer.words)
+
+
+def check_job(job: Job) -> None:
+    """Check a job without torch.
+
+    Raises:
+        UsageError: a fault; it says so where an experiment set for its own model what the chosen one has not.
+    """
+    try:
+        check_config(job.config)
+    except UsageError as error:
+        given, lines = {word.partition("=")[0] for word in job.overrides}, str(error).splitlines()
+        if not {"experiment", "model"} <= given or lines[0].partition("=")[0] in given:
+            raise
+        choices = job.config["choices"]
+        way = f"start from task={choices['task']} data={choices['data']} model={choices['model']}"
+        lines[2:] = [f"experiment={choices['experiment']} sets it for its own model: {way}"]
+        raise UsageError("\n".join(lines)) from error
 
 
 def refuse_sweep_words(overrides: Sequence[Override]) -> None:
@@ -327,7 +345,7 @@ def plan_sweep(composer: Composer, base: DictConfig, words: Sequence[str]) -> Pl
             config = composer.compose_job([*hydra_words, *overrides])
             refuse_nested_processes(config)
             job = Job(overrides, composer.resolve(config, overrides))
-            check_config(job.config)
+            check_job(job)
         except UsageError as error:
             raise in_job(error, number, combinations) from error
         jobs.append(job)

@@ -14,7 +14,8 @@ from tests.config.helpers import compose
 
 GROUPS = options(conf_directory())
 # models and experiments have their own tests; hydra's files are part of all of them
-OTHERS = [group for group in GROUPS if group not in ("hydra", "experiment", "model", "data", "task", *MIXER_GROUPS)]
+OWN_TESTS = ("hydra", "experiment", "sizes", "model", "data", "task", *MIXER_GROUPS)
+OTHERS = [group for group in GROUPS if group not in OWN_TESTS]
 
 
 def together(groups: Iterable[str], at: str) -> list[list[str]]:
@@ -60,6 +61,32 @@ def test_every_option_composes_and_passes_the_check(words: list[str]):
 def test_every_experiment_composes_and_passes_the_check(name: str):
     plan = make_plan([f"experiment={name}"])
     assert plan.complete and plan.jobs
+
+
+@pytest.mark.parametrize("task", ["lm", "classification", "mqar"])
+def test_the_base_of_the_eos_sweeps_takes_the_settings_of_another_task(task: str):
+    own, other = compose(f"task={task}"), compose("experiment=eos_base", f"task={task}")
+    for group in ("data", "optim", "schedule", "trainer", "callbacks"):
+        assert other[group] == own[group], group
+    assert (other["choices"]["oscillation"], other["choices"]["source"]) == ("diag_outer", "plain")
+
+
+def test_a_model_has_its_own_sizes_in_an_experiment():
+    # OpenNLPLab/fairseq-evo, tnn_v2_decay_99_pre: 7 layers, a network of 6 layers of 64 units, 512 tokens
+    tnn = compose("experiment=wikitext103", "model=tnn")
+    assert (tnn["model"]["num_layers"], tnn["model"]["d_model"], tnn["mixer"]["num_heads"]) == (7, 512, 1)
+    assert (tnn["shrink"]["width"], tnn["shrink"]["depth"], tnn["shrink"]["gamma"]) == (64, 6, 0.99)
+    assert (tnn["mixer"]["value_dim"], tnn["mixer"]["state_dim"]) == (3 * 512, 512)
+    lcsm = compose("experiment=wikitext103")
+    assert (lcsm["model"]["num_layers"], lcsm["mixer"]["num_heads"], lcsm["mixer"]["state_dim"]) == (6, 4, 128)
+    assert "num_heads" in compose("experiment=wikitext103", "model=attention")["mixer"]
+    assert compose("experiment=wikitext103", "model=tnn", "model.num_layers=2")["model"]["num_layers"] == 2
+
+
+@pytest.mark.parametrize("path", sorted((conf_directory() / "sizes").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_sizes_are_named_for_an_experiment_and_a_model(path: Path):
+    experiment, _, model = path.relative_to(conf_directory() / "sizes").with_suffix("").as_posix().rpartition("/")
+    assert experiment in GROUPS["experiment"] and model in GROUPS["model"]
 
 
 @pytest.mark.parametrize("group", ["source", "input", "expand", "oscillation", "shrink", "normaliser", "channel"])

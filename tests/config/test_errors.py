@@ -70,6 +70,10 @@ MISTAKES = [
     (["callbacks.figures.layer=2"], ["callbacks.figures.layer=2", "model.num_layers=2"]),
     (["callbacks.figures.layer=-1"], ["callbacks.figures.layer=-1"]),
     (["experiment=lra/listops/s6"], ["experiment=lra/listops/s6", "lra/listops/s5"]),
+    (
+        ["experiment=lra/listops/s5", "model=attention"],
+        ["mixer.reverse='own'", "experiment=lra/listops/s5", "task=classification data=listops model=attention"],
+    ),
     # not readable, not meant
     (["diag"], ["'diag'", "key=value"]),
     (["seed=[1,"], ["seed=[1,"]),

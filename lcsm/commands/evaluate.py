@@ -48,6 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     from lcsm.commands.combination import check_learning
     from lcsm.config.check import check_config
     from lcsm.training.checkpoints import load_weights
+    from lcsm.training.rank import is_first_rank
     from lcsm.training.run import evaluate
 
     check_config(config)
@@ -61,7 +62,8 @@ def run(arguments: Sequence[str]) -> int:
     load_weights(task.model, checkpoint)
     measured = evaluate(task, datamodule, config)
     metrics = {name.replace("val/", f"{options['split']}/", 1): value for name, value in measured.items()}
-    write(options, checkpoint.step, metrics)
+    if is_first_rank():
+        write(options, checkpoint.step, metrics)
     return 0
 
 

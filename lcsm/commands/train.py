@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lcsm.commands.terminal import lasting_output
 from lcsm.config.overview import train_usage
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from lcsm.config.compose import Plan
+    from lcsm.training.errors import Interrupted
     from lcsm.training.lock import RunLock
+    from lcsm.training.signals import StopSignals
 
 
 def usage(arguments: Sequence[str]) -> str:
@@ -33,8 +36,22 @@ def run(arguments: Sequence[str]) -> int:
     """Check all jobs of the command line, then let Hydra run them.
 
     Returns:
-        The exit status: 0 if all jobs are done, 1 if one failed.
+        The exit status: 0 if all jobs are done, 1 if one failed, 128 + n if signal n stopped them.
     """
+    from lcsm.training.errors import Interrupted
+    from lcsm.training.signals import StopSignals
+
+    with lasting_output():
+        try:
+            with StopSignals():
+                return start(arguments)
+        except Interrupted as stop:
+            say(stop)
+            return stop.exit_code
+
+
+def start(arguments: Sequence[str]) -> int:
+    """The part of `run` that signals may stop."""
     from lcsm.config.compose import make_plan, read_arguments
 
     flags = read_arguments(arguments)
@@ -56,6 +73,14 @@ def run(arguments: Sequence[str]) -> int:
     make_writable(plan.directory)
     with RunLock(plan.directory) as lock:
         return run_sweep(flags, plan) if plan.sweep else run_single(flags, plan, lock)
+
+
+def say(stop: Interrupted) -> None:
+    """Why a run ended, once for all its processes."""
+    from lcsm.training.rank import was_started_first
+
+    if was_started_first():
+        sys.stderr.write(f"\nlcsm: {stop}\n")
 
 
 def run_hydra(flags: argparse.Namespace) -> int:
@@ -125,23 +150,28 @@ def job(config: DictConfig, lock: RunLock | None = None) -> float | None:
 
     from lcsm.config.compose import plain
     from lcsm.training.errors import Interrupted
+    from lcsm.training.signals import StopSignals
 
     single = HydraConfig.get().mode == RunMode.RUN
     try:
-        return train(plain(config), Path(HydraConfig.get().runtime.output_dir), single, lock)
+        with StopSignals() as signals:
+            return train(plain(config), Path(HydraConfig.get().runtime.output_dir), single, signals, lock)
     except Interrupted as stop:
-        sys.stderr.write(f"\nlcsm: {stop}\n")
+        say(stop)
         # not an Exception: a launcher must not go on with the next job
         raise SystemExit(stop.exit_code) from stop
 
 
-def train(config: dict[str, Any], run_dir: Path, verbose: bool, lock: RunLock | None) -> float | None:
+def train(
+    config: dict[str, Any], run_dir: Path, verbose: bool, signals: StopSignals, lock: RunLock | None
+) -> float | None:
     """Build data, model and task from a checked configuration and fit.
 
     Args:
         config: the resolved configuration as plain dictionaries.
         run_dir: where everything about the run is written.
         verbose: whether to print the score and where the run is.
+        signals: listening.
         lock: on the directory, None where `fit` takes it.
     Returns:
         The best value of the metric that the task monitors, the one of the checkpoint that is kept; None without any.
@@ -149,7 +179,7 @@ def train(config: dict[str, Any], run_dir: Path, verbose: bool, lock: RunLock | 
     from lcsm.commands.building import build_data, build_task, prepare
     from lcsm.models.inspection import card
     from lcsm.training.rank import is_first_rank
-    from lcsm.training.run import fit
+    from lcsm.training.run import fit, interrupted
 
     prepare(config)
     if late := late_warmup(config["schedule"]):
@@ -165,9 +195,12 @@ def train(config: dict[str, Any], run_dir: Path, verbose: bool, lock: RunLock | 
     if config.get("compile"):
         model.backbone.compile_layers()
     known = {name: facts[name] for name in ("state_numbers", "flops_per_token")}
-    results = fit(task, datamodule, config, run_dir, facts=known, lock=lock)
+    results = fit(task, datamodule, config, run_dir, signals, known, lock)
     if verbose and is_first_rank():
         report(task.monitor, results, run_dir, config["paths"]["root"])
+    if signals.number is not None:
+        # it came when the run had ended: all is saved, but whoever started the run asked to stop
+        raise interrupted(signals.number, results)
     return score(task.monitor, results)
 
 

@@ -69,7 +69,8 @@ def fit(
         datamodule: set up as far as `vocab_size` and `describe()` need it; its `first_batch` is set here.
         config: the whole resolved configuration as plain data.
         run_dir: `config.yaml`, `checkpoints/`, `tb/`, `figures/`, `metrics.csv` and `end.json` go here.
-        signals: already listening for signals; None listens from here on.
+        signals: already listening for signals; None listens from here on. From the start of training on, and
+            afterwards, it only notes them.
         facts: numbers that stand beside the scores, e.g. state size and FLOPs per token; they enter hparams as
             `hp/<name>` and the end mark.
         lock: the lock on `run_dir` where the caller holds it; None takes it here.
@@ -80,7 +81,7 @@ def fit(
     Raises:
         UsageError: the run cannot start or continue as asked.
         NonFiniteError: the numbers went wrong; the last good checkpoint is intact.
-        Interrupted: a signal stopped the run; its state is saved.
+        Interrupted: a signal stopped the run; what it had trained is saved.
     """
     run_dir = Path(run_dir)
     make_writable(run_dir)
@@ -155,6 +156,7 @@ def train(
         write_config(config, run_dir / CONFIG)
     try:
         path = None if checkpoint is None else str(checkpoint.path)
+        signals.defer(speaks=is_first_rank())
         trainer.fit(task, datamodule=datamodule, ckpt_path=path, weights_only=True)
         end = facts | summary(trainer, task, callbacks, time.perf_counter() - start)
     except Interrupted:
@@ -168,8 +170,13 @@ def train(
             write_end(mark, {"step": trainer.global_step} | end)
     if signals.number is not None:
         # it came when the run was ending anyway: all is saved, but whoever started the run asked to stop
-        raise Interrupted(signals.number, trainer.global_step, Path(end["checkpoint"]) if end["checkpoint"] else None)
+        raise interrupted(signals.number, end)
     return end
+
+
+def interrupted(number: int, result: dict[str, Any]) -> Interrupted:
+    """What to raise for a signal that came after training."""
+    return Interrupted(number, result["step"], Path(result["checkpoint"]) if result["checkpoint"] else None)
 
 
 def build_trainer(config: dict[str, Any], run_dir: Path, loggers: list[Logger], callbacks: Callbacks) -> Trainer:

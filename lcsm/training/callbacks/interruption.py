@@ -7,7 +7,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from lcsm.training.callbacks.checkpointing import Checkpointing
-from lcsm.training.callbacks.progress_state import is_last_step, on_any_rank, step_ended, validation_follows
+from lcsm.training.callbacks.progress_state import is_last_step, largest_of_ranks, step_ended, validation_follows
 from lcsm.training.errors import Interrupted
 from lcsm.training.signals import StopSignals
 
@@ -34,18 +34,18 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.install()
-        if on_any_rank(trainer, self.signals.number is not None):
-            self.stop(trainer)
+        if number := self.number_on_any_rank(trainer):
+            self.stop(trainer, number)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if not step_ended(trainer) or is_last_step(trainer):
             return
-        if on_any_rank(trainer, self.signals.number is not None):
+        if number := self.number_on_any_rank(trainer):
             if self.checkpointing is not None:
                 self.checkpointing.save(trainer, validation_due=validation_follows(trainer))
-            self.stop(trainer)
+            self.stop(trainer, number)
 
     def on_validation_batch_end(
         self,
@@ -56,12 +56,16 @@ class StopOnSignal(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        alone = trainer.world_size == 1 and self.signals.number is not None
-        if alone and (trainer.sanity_checking or not is_last_step(trainer)):
-            self.stop(trainer)
+        number = self.signals.number if trainer.world_size == 1 else None
+        if number is not None and (trainer.sanity_checking or not is_last_step(trainer)):
+            self.stop(trainer, number)
 
-    def stop(self, trainer: Trainer) -> None:
+    def number_on_any_rank(self, trainer: Trainer) -> int:
+        """The signal that came on a rank, 0 where none did."""
+        return largest_of_ranks(trainer, self.signals.number or 0)
+
+    def stop(self, trainer: Trainer, number: int) -> None:
         """Leave the training loop; loggers and loaders are closed on the way."""
         saved = self.checkpointing is not None and self.checkpointing.saved_step is not None
         checkpoint = self.checkpointing.last if saved and self.checkpointing is not None else None
-        raise Interrupted(self.signals.number or 15, trainer.global_step, checkpoint)
+        raise Interrupted(number, trainer.global_step, checkpoint)

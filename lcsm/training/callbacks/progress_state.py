@@ -34,7 +34,12 @@ def is_log_step(trainer: Any, step: int) -> bool:
 
 def on_any_rank(trainer: Trainer, flag: bool) -> bool:
     """Whether the flag is set on a rank; all ranks get the same answer."""
+    return bool(largest_of_ranks(trainer, int(flag)))
+
+
+def largest_of_ranks(trainer: Trainer, number: int) -> int:
+    """The largest of a small number of each rank; all ranks get the same answer."""
     if trainer.world_size == 1:
-        return flag
-    flags = torch.tensor(float(flag), device=trainer.strategy.root_device)
-    return bool(trainer.strategy.reduce(flags, reduce_op="sum") > 0)
+        return number
+    numbers = torch.tensor(float(number), device=trainer.strategy.root_device)
+    return int(trainer.strategy.reduce(numbers, reduce_op="max"))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lcsm.errors import UsageError, first_line, shortened
 from lcsm.training.archive import look, read_archive
-from lcsm.training.files import write_atomically
+from lcsm.training.files import copy_atomically, write_atomically
 
 FORMAT = 1
 HEADER = "lcsm"
@@ -147,8 +147,8 @@ def copy_checkpoint(source: Path, target: Path) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    with failing_in_words(target), source.open("rb") as original:
-        write_atomically(target, lambda file: shutil.copyfileobj(original, file, 2**20))
+    with failing_in_words(target):
+        copy_atomically(source, target)
 
 
 @contextmanager

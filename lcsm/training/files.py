@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +30,12 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         # gone where all went well
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def copy_atomically(source: Path, target: Path) -> None:
+    """Copy a file so that it is whole as soon as it has its name."""
+    with source.open("rb") as original:
+        write_atomically(target, lambda file: shutil.copyfileobj(original, file, 2**20))
 
 
 def sync_directory(directory: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lcsm.errors import UsageError
-from lcsm.training.files import write_atomically
+from lcsm.training.files import copy_atomically, write_atomically
 from lcsm.training.rank import is_first_rank
 
 log = logging.getLogger(__name__)
+
+EVENTS, TABLE = "tb", "metrics.csv"
 
 
 class Enduring(Logger):
@@ -41,14 +44,34 @@ class Enduring(Logger):
 
 
 class Events(Enduring, TensorBoardLogger):
-    """TensorBoard events; none are written any more after the first that could not be written."""
+    """TensorBoard events; none are written any more after the first that could not be written.
+
+    Args:
+        run_dir: they go to `tb/` in it.
+        resume_step: those of earlier files after this step are hidden; None in a new run.
+    Attributes:
+        continued: whether there are earlier files.
+    """
+
+    def __init__(self, run_dir: Path, resume_step: int | None) -> None:
+        purge: dict[str, Any] = {} if resume_step is None else {"purge_step": resume_step + 1}
+        super().__init__(save_dir=run_dir, name=EVENTS, version="", default_hp_metric=False, **purge)
+        self.continued = resume_step is not None and any((run_dir / EVENTS).glob("events.*"))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         for name, value in metrics.items():
             self.add("scalar", name, value, step)
 
-    def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
-        self.unless_failed(lambda: super(Events, self).log_hyperparams(*arguments, **named))
+    def add_row(self, settings: dict[str, Any], scores: dict[str, float], step: int) -> None:
+        """Add a row to the hparams table: settings, and scores, of which only those that are known become points."""
+        from torch.utils.tensorboard.summary import hparams
+
+        def write() -> None:
+            for part in hparams(settings, scores):
+                self.experiment._get_file_writer().add_summary(part, step)
+
+        self.unless_failed(write)
+        self.log_metrics({name: value for name, value in scores.items() if not math.isnan(value)}, step)
 
     def add(self, kind: str, name: str, value: Any, step: int | None) -> None:
         """Add a "scalar", "figure" or "text"."""
@@ -161,21 +184,43 @@ class MetricsTable(Enduring):
         return text.getvalue().encode()
 
 
-def build_loggers(config: dict[str, Any], run_dir: Path, resume_step: int | None) -> list[Logger]:
+def build_loggers(config: dict[str, Any], run_dir: Path, checkpoint: Path | None, step: int | None) -> list[Logger]:
     """The loggers of `config["logger"]`: {tensorboard: bool, csv: bool}.
 
     Args:
         config: the `logger` node.
         run_dir: events go to `tb/` in it, the table to `metrics.csv`.
-        resume_step: step at which a resumed run goes on; what was logged beyond is dropped or hidden.
+        checkpoint: file from which the run goes on, None in a new run. What another run has logged is taken along.
+        step: its step; what was logged beyond is dropped or hidden.
     """
     unknown = sorted({*config} - {"tensorboard", "csv"})
     if unknown:
         raise UsageError(f"logger.{unknown[0]} is not known; choose tensorboard and csv, each true or false")
+    if checkpoint is not None and is_first_rank():
+        take_along(checkpoint.absolute().parent, run_dir, config)
     loggers: list[Logger] = []
     if config.get("tensorboard"):
-        purge: dict[str, Any] = {} if resume_step is None else {"purge_step": resume_step + 1}
-        loggers.append(Events(save_dir=run_dir, name="tb", version="", default_hp_metric=False, **purge))
+        loggers.append(Events(run_dir, step))
     if config.get("csv"):
-        loggers.append(MetricsTable(run_dir / "metrics.csv", resume_step))
+        loggers.append(MetricsTable(run_dir / TABLE, step))
     return loggers
+
+
+def take_along(checkpoints: Path, run_dir: Path, config: dict[str, Any]) -> None:
+    """Copy what a run has logged into another directory, in which it goes on.
+
+    Args:
+        checkpoints: the `checkpoints` directory of the run.
+        run_dir: where it goes on.
+        config: the `logger` node.
+    """
+    old = checkpoints.parent
+    if checkpoints.name != "checkpoints" or old.resolve() == run_dir.resolve():
+        return
+    events = (old / EVENTS).glob("events.*") if config.get("tensorboard") else ()
+    table = [old / TABLE] if config.get("csv") and (old / TABLE).exists() else []
+    try:
+        for path in [*table, *events]:
+            copy_atomically(path, run_dir / path.relative_to(old))
+    except OSError as error:
+        raise UsageError(f"cannot take {path} along: {error.strerror}\nmake room or choose another place") from error

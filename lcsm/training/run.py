@@ -28,7 +28,7 @@ from lcsm.training.checkpoints import BEST, Checkpoint, make_header
 from lcsm.training.errors import Interrupted
 from lcsm.training.files import sweep_temporary, write_atomically, write_json
 from lcsm.training.lock import RunLock
-from lcsm.training.loggers import build_loggers
+from lcsm.training.loggers import EVENTS, build_loggers
 from lcsm.training.parameter_groups import group_lines, parameter_groups
 from lcsm.training.quiet import quiet
 from lcsm.training.rank import is_first_rank
@@ -91,7 +91,8 @@ def fit(
         if is_first_rank():
             if lock is None:
                 stack.enter_context(RunLock(run_dir))
-            sweep_temporary(run_dir / "checkpoints")
+            for folder in ("", "checkpoints", EVENTS):
+                sweep_temporary(run_dir / folder)
         stack.enter_context(quiet())
         checkpoint = find_checkpoint(config.get("resume"), run_dir, config)
         if checkpoint is not None:
@@ -128,7 +129,8 @@ def train(
     facts: dict[str, float],
 ) -> dict[str, Any]:
     """The part of `fit` between a decided start and the end mark."""
-    loggers = build_loggers(config["logger"], run_dir, None if checkpoint is None else checkpoint.step)
+    path, step = (None, None) if checkpoint is None else (checkpoint.path, checkpoint.step)
+    loggers = build_loggers(config["logger"], run_dir, path, step)
     callbacks = build_callbacks(
         config,
         task=task,
@@ -155,9 +157,8 @@ def train(
         mark.unlink(missing_ok=True)
         write_config(config, run_dir / CONFIG)
     try:
-        path = None if checkpoint is None else str(checkpoint.path)
         signals.defer(speaks=is_first_rank())
-        trainer.fit(task, datamodule=datamodule, ckpt_path=path, weights_only=True)
+        trainer.fit(task, datamodule=datamodule, ckpt_path=path and str(path), weights_only=True)
         end = facts | summary(trainer, task, callbacks, time.perf_counter() - start)
     except Interrupted:
         end = {"status": "interrupted"}

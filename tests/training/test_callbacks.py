@@ -138,8 +138,8 @@ def test_hyperparameters_and_scores_stand_in_one_event_file(tmp_path: Path) -> N
     assert start["model"].string_value == "toy" and start["lr"].number_value == 0.01
     assert start["mixer"].string_value == "Mixer" and start["oscillation"].string_value == "none"
     scores = log.Scalars("hp/loss")
-    assert [score.step for score in scores] == [0, 4, 8] and math.isnan(scores[0].value)
-    assert scores[2].value == min(score.value for score in log.Scalars("val/loss"))
+    assert [score.step for score in scores] == [4, 8]
+    assert scores[1].value == min(score.value for score in log.Scalars("val/loss"))
 
 
 def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path: Path) -> None:
@@ -149,7 +149,32 @@ def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path: Path) -> None:
     log = events(tmp_path)
     assert [event.step for event in log.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in table(tmp_path)] == ["1", "2", "3", "4", "5", "6"]
-    assert [event.step for event in log.Scalars("hp/loss")] == [0, 4, 6]
+    assert [event.step for event in log.Scalars("hp/loss")] == [4, 6]
+
+
+def test_a_run_that_goes_on_in_another_directory_has_whole_curves_and_a_row_of_its_own(tmp_path: Path) -> None:
+    changes = {"logger": {"tensorboard": True, "csv": True}, "schedule": {"name": "constant", "warmup_steps": 0}}
+    toy_fit(tmp_path / "whole", toy_config(trainer__max_steps=9) | changes)
+    toy_fit(tmp_path / "a", toy_config(trainer__max_steps=5) | changes)
+    (tmp_path / "a" / "checkpoints" / "best.ckpt").unlink()
+    further = {"resume": str(tmp_path / "a"), "name": "b"} | changes
+    toy_fit(tmp_path / "b", toy_config(trainer__max_steps=9) | further)
+    log = events(tmp_path / "b")
+    assert [event.step for event in log.Scalars("train/loss")] == list(range(1, 10))
+    losses = {row["step"]: row["train/loss"] for row in table(tmp_path / "whole")}
+    assert {row["step"]: row["train/loss"] for row in table(tmp_path / "b")} == losses
+    assert log.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    scores = [float(row["val/loss"]) for row in table(tmp_path / "b") if row["val/loss"]]
+    assert log.Scalars("hp/loss")[-1].value == pytest.approx(min(scores))
+
+
+def test_a_run_without_events_that_goes_on_with_them_gets_its_row(tmp_path: Path) -> None:
+    constant = {"schedule": {"name": "constant", "warmup_steps": 0}}
+    toy_fit(tmp_path, toy_config(trainer__max_steps=4) | constant)
+    changes = {"logger": {"tensorboard": True, "csv": True}, "resume": "auto"} | constant
+    toy_fit(tmp_path, toy_config(trainer__max_steps=6) | changes)
+    assert events(tmp_path).SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert [event.step for event in events(tmp_path).Scalars("hp/loss")] == [4, 6]
 
 
 def test_the_table_has_one_row_per_step_and_empty_cells_for_what_was_not_measured(tmp_path: Path) -> None:

@@ -334,6 +334,15 @@ def test_a_run_that_goes_on_in_another_directory_takes_its_best_file_along(tmp_p
     assert read_checkpoint(tmp_path / "b/checkpoints/best.ckpt").step == first["best/step"]
 
 
+def test_a_damaged_best_file_of_another_directory_is_left_behind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    toy_fit(tmp_path / "a", toy_config(trainer__max_steps=4) | constant())
+    (tmp_path / "a/checkpoints/best.ckpt").write_bytes(b"damaged")
+    _, out = toy_fit(tmp_path / "b", toy_config(trainer__max_steps=6, resume=str(tmp_path / "a")) | constant())
+    assert out["step"] == out["best/step"] == 6 and "not taken along" in caplog.text
+
+
 def test_a_run_of_a_version_that_did_not_know_a_switch_can_be_continued() -> None:
     old = {"model": {"d_model": 8}, "compile": True}
     assert differences(old, {"model": {"d_model": 8}, "compile": True, "block": {"inner_dropout": False}}) == []

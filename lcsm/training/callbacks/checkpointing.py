@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from lcsm.errors import UsageError
 from lcsm.training.callbacks.best import Best
 from lcsm.training.callbacks.nonfinite import require_finite_weights
 from lcsm.training.callbacks.progress_state import is_last_step, step_ended, validation_follows
 from lcsm.training.checkpoints import BEST, HEADER, LAST, MODEL_PREFIX, copy_checkpoint, read_checkpoint
+
+logger = logging.getLogger(__name__)
 
 MakeHeader = Callable[..., dict[str, Any]]
 
@@ -73,7 +77,7 @@ class Checkpointing(Checkpoint):
         earlier = Path(str(trainer.ckpt_path)).with_name(BEST)
         if earlier.resolve() == self.best.resolve() and earlier.exists():
             return
-        if earlier.exists() and read_checkpoint(earlier).step == self.tracker.step:
+        if earlier.exists() and valid_step(earlier) == self.tracker.step:
             # a run that goes on in another directory takes its best file along
             self.copy_to_best(trainer, earlier)
         else:
@@ -97,7 +101,7 @@ class Checkpointing(Checkpoint):
 
         Loggers write on one rank only, and all ranks save together: with several it is left to the next save.
         """
-        before, self.failures = self.failures, sum(getattr(logger, "failed", False) for logger in trainer.loggers)
+        before, self.failures = self.failures, sum(getattr(each, "failed", False) for each in trainer.loggers)
         return self.failures > before and trainer.world_size == 1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -141,3 +145,12 @@ class Checkpointing(Checkpoint):
         if self.saved_step is None:
             return "no checkpoint was saved before"
         return f"last good checkpoint: {self.last} (step {self.saved_step})"
+
+
+def valid_step(path: Path) -> int | None:
+    """The step of a checkpoint, None where it is damaged."""
+    try:
+        return read_checkpoint(path).step
+    except UsageError as error:
+        logger.warning("not taken along: %s", error)
+        return None

@@ -38,7 +38,7 @@ class Hyperparameters(Callback):
     """Fills the hparams table of TensorBoard: settings at the start, scores (`hp/...`) after every validation.
 
     Scores are the best value of the monitored metric so far, tokens per second, peak memory and the number of
-    parameters. They start as "not a number", so that a run without a validation never looks best.
+    parameters. A score has no value before it is measured, so that a run without a validation never looks best.
 
     Args:
         config: the whole configuration.
@@ -64,16 +64,15 @@ class Hyperparameters(Callback):
         return f"hp/{self.tracker.monitor.removeprefix('val/')}"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step:
-            # a resumed run has its row already
-            return
         parameters = float(sum(parameter.numel() for parameter in pl_module.parameters()))
-        scores = {self.score_name: math.nan, "hp/parameters": parameters, "hp/peak_mib": math.nan}
+        scores = {self.score_name: self.tracker.value, "hp/parameters": parameters, "hp/peak_mib": math.nan}
         scores |= {f"hp/{name}": float(value) for name, value in self.facts.items()}
         if self.throughput is not None:
             scores["hp/tokens_per_second"] = math.nan
         for logger in tensorboards(trainer):
-            logger.log_hyperparams(flat_hyperparameters(self.config), scores, step=0)
+            # a resumed run has its row already
+            if not logger.continued:
+                logger.add_row(flat_hyperparameters(self.config), scores, trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:

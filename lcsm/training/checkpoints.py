@@ -5,6 +5,7 @@ Imports torch but not Lightning, so that evaluation and generation start quickly
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -157,10 +158,16 @@ def failing_in_words(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        free = shutil.disk_usage(nearest_directory(path)).free / 2**20
+        # torch reports the refused write of its file in words of its own
+        refused = error if isinstance(error, OSError) else error.__context__
+        if isinstance(refused, OSError) and refused.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            room, way = "", "mend that"
+        else:
+            room, way = f" ({shutil.disk_usage(nearest_directory(path)).free / 2**20:.0f} MiB free)", "make room"
+        reason = refused.strerror if isinstance(refused, OSError) else first_line(error)
         raise UsageError(
-            f"cannot write the checkpoint {path} ({free:.0f} MiB free): {first_line(error)}\n"
-            "earlier checkpoints are untouched; make room and continue with resume=auto"
+            f"cannot write the checkpoint {path}{room}: {reason}\n"
+            f"earlier checkpoints are untouched; {way} and continue with resume=auto"
         ) from error
 
 

@@ -10,6 +10,20 @@ from pathlib import Path
 from typing import IO, Any
 
 TEMPORARY = ".unfinished-"
+# what lies in a run directory under which name
+FILES = (".lock", "config.yaml", "end.json", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt")
+FOLDERS = ("checkpoints", "figures", "tb")
+
+
+def misplaced(run_dir: Path) -> str | None:
+    """A folder where a run writes a file, or the other way round: what to say of it, None where there is none."""
+    for name in FILES:
+        if (run_dir / name).is_dir():
+            return f"{name} is a folder in the place of a file: remove it, or choose another directory"
+    for name in FOLDERS:
+        if (run_dir / name).exists() and not (run_dir / name).is_dir():
+            return f"{name} is a file in the place of a folder: remove it, or choose another directory"
+    return None
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:

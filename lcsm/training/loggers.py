@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lcsm.errors import UsageError
+from lcsm.errors import UsageError, first_line, shortened
 from lcsm.training.files import copy_atomically, write_atomically
 from lcsm.training.rank import is_first_rank
 
 log = logging.getLogger(__name__)
+STEP = re.compile(r"[0-9]{1,18}")
 
 EVENTS, TABLE = "tb", "metrics.csv"
 
@@ -126,9 +128,22 @@ class MetricsTable(Enduring):
 
     @rank_zero_only
     def take_over(self, resume_step: int) -> None:
-        """Keep the complete rows up to a step."""
-        with self.path.open(newline="") as file:
-            columns, *lines = list(csv.reader(file)) or [["step"]]
+        """Keep the complete rows up to a step.
+
+        Raises:
+            UsageError: the file is no table of this kind, which names the line, or cannot be written.
+        """
+        way = "repair it, or move it away: then the run starts a new table"
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                columns, *lines = list(csv.reader(file)) or [["step"]]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UsageError(f"{self.path} cannot be read: {first_line(error)}\n{way}") from error
+        if columns[:1] != ["step"] or len({*columns}) < len(columns):
+            raise UsageError(f"{self.path}, line 1: the columns must be step and others, each once\n{way}")
+        for number, line in enumerate(lines, 2):
+            if len(line) == len(columns) and not STEP.fullmatch(line[0]):
+                raise UsageError(f"{self.path}, line {number}: {shortened(line[0])} is no step\n{way}")
         kept = [line for line in lines if len(line) == len(columns) and int(line[0]) <= resume_step]
         rows = [dict(zip(columns, line, strict=True)) for line in kept]
         self.tail = rows[-1:]

@@ -26,7 +26,7 @@ from lcsm.training.callbacks.throughput import peak_memory
 from lcsm.training.checkpoint_io import SafeCheckpointIO
 from lcsm.training.checkpoints import BEST, Checkpoint, make_header
 from lcsm.training.errors import Interrupted
-from lcsm.training.files import sweep_temporary, write_atomically, write_json
+from lcsm.training.files import misplaced, sweep_temporary, write_atomically, write_json
 from lcsm.training.lock import RunLock
 from lcsm.training.loggers import EVENTS, build_loggers
 from lcsm.training.parameter_groups import group_lines, parameter_groups
@@ -112,11 +112,13 @@ def make_writable(run_dir: Path) -> None:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=run_dir):
-            pass
+            fault = misplaced(run_dir)
     except OSError as error:
         raise UsageError(
             f"run directory {run_dir} cannot be written: {error.strerror}\nchoose another place, such as paths.root=..."
         ) from error
+    if fault is not None:
+        raise UsageError(f"run directory {run_dir}: {fault}")
 
 
 def train(

@@ -145,6 +145,13 @@ def users_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cls: str, s
     return ["--config-dir=conf", "oscillation=mine", f"allow_targets=[{name}.{cls}]"]
 
 
+def test_a_name_that_is_too_long_for_a_folder_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    assert train(tmp_path, f"name={'a' * 300}") == 2
+    message = capsys.readouterr().err
+    assert "File name too long" in message and len(message.splitlines()) <= 3
+
+
 def test_a_users_own_stage_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     words = users_directory(tmp_path, monkeypatch, "Mine", "strength: 0.5\n")
     assert train(tmp_path / "runs", *words) == 0

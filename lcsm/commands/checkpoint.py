@@ -4,15 +4,36 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lcsm.commands.combination import check_combination
-from lcsm.config.check import check_config
-from lcsm.errors import UsageError
-from lcsm.models.build import build_for
+from lcsm.commands.origin import MODEL
+from lcsm.config.check import (
+    check_component,
+    check_fields,
+    check_finite,
+    check_named_mixer,
+    check_pattern,
+    check_sizes,
+    check_value,
+    mapping,
+)
+from lcsm.config.schemas import MIXER_GROUPS, SCHEMAS, Train, signature
+from lcsm.errors import UsageError, shortened
+from lcsm.models.build import build_for, build_model
 from lcsm.models.language_model import LanguageModel
-from lcsm.training.checkpoints import BEST, LAST, Checkpoint, load_weights, read_checkpoint
+from lcsm.training.checkpoints import (
+    BEST,
+    LAST,
+    Checkpoint,
+    existing,
+    is_directory,
+    load_weights,
+    read_checkpoint,
+    require_same_weights,
+)
 
 
 def load(path: str, threads: int | None, allow_targets: str | None) -> Checkpoint:
@@ -31,20 +52,79 @@ def load(path: str, threads: int | None, allow_targets: str | None) -> Checkpoin
             raise UsageError(f"threads={threads} must be at least 1")
         torch.set_num_threads(threads)
     checkpoint = read_checkpoint(locate(path))
+    require_plausible(checkpoint)
     allowed = [target.strip() for target in (allow_targets or "").strip("[]").split(",") if target.strip()]
     return replace(checkpoint, config=checkpoint.config | {"allow_targets": allowed})
 
 
 def locate(path: str) -> Path | str:
     """The file that a path means."""
-    directory = Path(path)
-    if not directory.is_dir():
+    if not is_directory(path):
         return path
-    candidates = [directory / folder / name for folder in ("checkpoints", "") for name in (BEST, LAST)]
-    found = [candidate for candidate in candidates if candidate.is_file()]
+    candidates = [Path(path) / folder / name for folder in ("checkpoints", "") for name in (BEST, LAST)]
+    found = [candidate for candidate in existing(candidates) if candidate.is_file()]
     if not found:
         raise UsageError(f"ckpt={path} is a directory without checkpoints/{BEST} or checkpoints/{LAST}")
     return found[0]
+
+
+def require_plausible(checkpoint: Checkpoint) -> None:
+    """Compare the sizes in a configuration with the weights beside it, before anything is made of these sizes.
+
+    Raises:
+        UsageError: the weights have another number of layers, or none of the width or the vocabulary.
+    """
+    model = checkpoint.config.get("model")
+    layers = {name.split(".")[2] for name in checkpoint.weights if name.startswith("backbone.layers.")}
+    sizes = {0, *(size for value in checkpoint.weights.values() for size in value.shape)}
+    found = model if isinstance(model, dict) else {}
+    expected = {
+        "model.num_layers": (found.get("num_layers"), found.get("num_layers") == len(layers)),
+        "model.d_model": (found.get("d_model"), found.get("d_model") in sizes),
+        "vocab_size": (checkpoint.vocab_size, checkpoint.vocab_size in sizes),
+    }
+    for name, (value, fits) in expected.items():
+        if not fits:
+            raise UsageError(
+                f"checkpoint {checkpoint.path} is damaged: its weights are not of {name}={shortened(value)}"
+            )
+
+
+def check_model(config: dict[str, Any]) -> None:
+    """Check the part of a configuration that makes a model like one from a user.
+
+    Raises:
+        UsageError: it is not one of this version, or its parts do not go together.
+    """
+    for key in MODEL:
+        if key not in config:
+            raise UsageError(f"{key} is missing in the configuration of the checkpoint: it is of another version")
+    model: dict[str, Any] = {key: config[key] for key in (*MODEL, "allow_targets")}
+    check_value("seed", model["seed"], signature(Train).fields["seed"])
+    check_finite("", model)
+    for group in ("model", "block"):
+        check_fields(f"{group}.", mapping(model, group), signature(SCHEMAS[group]), f"{group}/")
+    for group in (*MIXER_GROUPS, "channel"):
+        check_component(group, group, model[group], model)
+    for name, groups in mapping(model, "mixers").items():
+        check_named_mixer(name, groups, model)
+    check_pattern(model)
+    check_sizes(model | {"callbacks": {}})
+    check_combination(model)
+
+
+def require_fit(checkpoint: Checkpoint, config: dict[str, Any], vocab_size: int, facts: dict[str, Any]) -> None:
+    """Refuse weights that do not fit a configuration, before the model takes any memory.
+
+    Args:
+        config: a checked configuration.
+        vocab_size, facts: as in `build_for`.
+    Raises:
+        UsageError: names the first difference.
+    """
+    with torch.device("meta"):
+        model = build_for(config, vocab_size, facts)
+    require_same_weights(model.state_dict(), checkpoint)
 
 
 def load_model(checkpoint: Checkpoint) -> LanguageModel:
@@ -55,10 +135,10 @@ def load_model(checkpoint: Checkpoint) -> LanguageModel:
     Raises:
         UsageError: the configuration is not one of this version, the weights do not fit it, or it is a classifier.
     """
-    check_config(checkpoint.config)
-    check_combination(checkpoint.config)
-    model = build_for(checkpoint.config, checkpoint.vocab_size, checkpoint.data)
-    if not isinstance(model, LanguageModel):
+    if "num_classes" in checkpoint.data:
         raise UsageError(f"{checkpoint.path} holds a classifier, which writes no tokens: use one of task=lm")
+    check_model(checkpoint.config)
+    require_fit(checkpoint, checkpoint.config, checkpoint.vocab_size, {})
+    model = build_model(checkpoint.config, checkpoint.vocab_size)
     load_weights(model, checkpoint)
     return model.eval()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lcsm.commands.arguments import Option, read, refuse_rest, usage_text
+from lcsm.commands.evaluate import ORIGIN
 from lcsm.errors import UsageError
 
 METHODS = ("auto", "etsc", "modal", "hybrid")
@@ -31,7 +32,7 @@ OPTIONS = {
     "allow_targets": Option(str, "your own classes that the checkpoint may name, e.g. [my_module.MyOscillation]"),
 }
 # what may differ from the run: the text on which errors are measured, and how much of it
-OVERRIDABLE = ("data.", "trainer.")
+OVERRIDABLE = ("data.", "trainer.", "paths.root")
 EXAMPLES = (
     "lcsm convert ckpt=runs/tnn/2026-01-31_12-00-00-000000 tolerance=1e-3",
     "lcsm convert ckpt=best.ckpt method=hybrid out=small.ckpt data.val_files=my.txt trainer.limit_val_batches=20",
@@ -46,7 +47,7 @@ def usage(arguments: Sequence[str]) -> str:
     return (
         f"{text}\nModels whose memory is a recurrence already (S4D, S5, GLA, Mamba, ...) need no conversion. "
         "For exact streams of any kernel, see lcsm generate stream=.\n"
-        "data.KEY=value and trainer.KEY=value change what errors are measured on.\n"
+        f"Errors are measured as lcsm evaluate measures. {ORIGIN}"
     )
 
 
@@ -100,15 +101,14 @@ def measured(checkpoint: Any, model: Any, converted: Any, overrides: Sequence[st
         UsageError: the data are not those of the checkpoint's vocabulary.
     """
     from lcsm.commands.building import build, build_data, prepare
-    from lcsm.commands.evaluate import check_vocabulary, override
-    from lcsm.config.check import check_config
+    from lcsm.commands.evaluate import check_vocabulary
+    from lcsm.commands.origin import scoring_config
     from lcsm.conversion.report import Score
     from lcsm.tasks.base import Task, context_of
     from lcsm.training.parameter_groups import build_optimiser
     from lcsm.training.run import evaluate
 
-    config = override(checkpoint.config, overrides)
-    check_config(config)
+    config = scoring_config(checkpoint, overrides, "; measure=false needs no data")
     prepare(config)
     datamodule = build_data(config)
     check_vocabulary(datamodule, checkpoint)

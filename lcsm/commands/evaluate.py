@@ -18,7 +18,11 @@ OPTIONS = {
     "allow_targets": Option(str, "your own classes that the checkpoint may name, e.g. [my_module.MyOscillation]"),
 }
 # what may differ from the run: the data, and how much of it is computed how
-OVERRIDABLE = ("data.", "trainer.")
+OVERRIDABLE = ("data.", "trainer.", "paths.root")
+ORIGIN = """data.KEY=value and trainer.KEY=value change settings, e.g. data.val_files=my.txt
+A run below paths.root counts as your own. Of a checkpoint from elsewhere the model, numbers and choices are taken;
+files, data sets and patterns of its data must be said again. Devices are those of this command, not of the run.
+"""
 EXAMPLES = (
     "lcsm evaluate ckpt=runs/lcsm/2026-01-31_12-00-00-000000",
     "lcsm evaluate ckpt=best.ckpt split=test",
@@ -29,7 +33,7 @@ EXAMPLES = (
 def usage(arguments: Sequence[str]) -> str:
     """What `--help` prints."""
     text = usage_text("evaluate", "Measure a checkpoint on validation or test data.", OPTIONS, EXAMPLES)
-    return text + "\ndata.KEY=value and trainer.KEY=value change settings of the run, e.g. data.val_files=my.txt\n"
+    return f"{text}\n{ORIGIN}"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -37,25 +41,25 @@ def run(arguments: Sequence[str]) -> int:
     options, rest = read("evaluate", arguments, OPTIONS)
     overrides = [word for word in rest if word.startswith(OVERRIDABLE) and "=" in word]
     unknown = [word for word in rest if word not in overrides]
-    refuse_rest("evaluate", unknown, OPTIONS, "; and data.KEY=..., trainer.KEY=... of its run")
+    refuse_rest("evaluate", unknown, OPTIONS, "; and data.KEY=..., trainer.KEY=..., paths.root=...")
 
-    from lcsm.commands.checkpoint import load
+    from lcsm.commands.checkpoint import load, require_fit
+    from lcsm.commands.origin import scoring_config
 
     checkpoint = load(options["ckpt"], options["threads"], options["allow_targets"])
-    config = override(checkpoint.config, overrides)
+    config = scoring_config(checkpoint, overrides)
 
-    from lcsm.commands.building import build_data, build_task, prepare
+    from lcsm.commands.building import build_data, build_task, documents, prepare
     from lcsm.commands.combination import check_learning
-    from lcsm.config.check import check_config
     from lcsm.training.checkpoints import load_weights
     from lcsm.training.rank import is_first_rank
     from lcsm.training.run import evaluate
 
-    check_config(config)
     check_learning(config)
     prepare(config | {"threads": options["threads"] or config["threads"]})
     datamodule = build_data(config)
     check_vocabulary(datamodule, checkpoint)
+    require_fit(checkpoint, config, datamodule.vocab_size, datamodule.describe() if documents(datamodule) else {})
     if options["split"] == "test":
         score_test(datamodule)
     task = build_task(config, datamodule)
@@ -120,7 +124,7 @@ def override(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
         for parent in parents:
             node = node.get(parent)
             if not isinstance(node, dict):
-                raise UsageError(f"{word.input_line}: {word.key_or_group} is not a setting of this checkpoint's run")
+                raise UsageError(f"{word.input_line}: {word.key_or_group} is no setting")
         node[last] = word.value()
     return changed
 

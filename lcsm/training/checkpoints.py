@@ -312,13 +312,22 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Put the weights of a checkpoint into a model.
 
     Raises:
+        UsageError: as in `require_same_weights`.
+    """
+    require_same_weights(model.state_dict(), checkpoint)
+    model.load_state_dict(checkpoint.weights)
+
+
+def require_same_weights(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint that is not of the model with this state.
+
+    Raises:
         UsageError: names, shapes or kinds of numbers differ; names the first difference.
     """
-    differences = weight_differences(model.state_dict(), checkpoint.weights)
+    differences = weight_differences(state, checkpoint.weights)
     if differences:
         more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
         raise UsageError(f"checkpoint {checkpoint.path} is of another model: {differences[0]}{more}")
-    model.load_state_dict(checkpoint.weights)
 
 
 def weight_differences(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> list[str]:

@@ -22,7 +22,7 @@ from lcsm.training.checkpoints import (
     find_resumable,
     is_directory,
     read_checkpoint,
-    weight_differences,
+    require_same_weights,
 )
 from lcsm.training.lock import user_of
 from lcsm.training.run_state import require_run
@@ -200,12 +200,10 @@ def check_continues(checkpoint: Checkpoint, config: dict[str, Any], model: nn.Mo
             f"checkpoint {checkpoint.path} belongs to another configuration\n{'; '.join(binding[:4])}{more}\n"
             "undo the change, start a new run, or let the configuration win with resume_force=true"
         )
+    require_same_weights(model.state_dict(), checkpoint)
     for key, before, after in changed:
         if key not in ("resume", "resume_force", *ROUNDING_KEYS):
             logger.info("resume: %s was %s in the checkpoint and is %s now; the configuration wins", key, before, after)
-    wrong = weight_differences(model.state_dict(), checkpoint.weights)
-    if wrong:
-        raise UsageError(f"checkpoint {checkpoint.path} is of another model: {wrong[0]}")
     tokenizer = tokenizer_state(datamodule)
     if digest(tokenizer) != digest(checkpoint.tokenizer):
         raise UsageError(

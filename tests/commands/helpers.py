@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lcsm.cli import main
 
@@ -38,6 +39,21 @@ def records(root: Path) -> list[dict[str, Any]]:
     """The records of the only sweep below `root`, by number."""
     found = [json.loads(path.read_text()) for path in root.glob("sweeps/*/*/job.json")]
     return sorted(found, key=lambda record: record["number"])
+
+
+def changed(source: Path, target: Path, **settings: Any) -> Path:
+    """A copy of a checkpoint with other settings in the configuration that it holds; `data__length` is data.length."""
+    content = torch.load(source, weights_only=True)
+    config = json.loads(content["lcsm"]["config"])
+    for key, value in settings.items():
+        *path, last = key.split("__")
+        node = config
+        for part in path:
+            node = node[part]
+        node[last] = value
+    content["lcsm"]["config"] = json.dumps(config)
+    torch.save(content, target)
+    return target
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

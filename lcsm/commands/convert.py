@@ -145,8 +145,9 @@ def write(
         data=checkpoint.data,
         metrics={score.metric: score.after for score in scores} or checkpoint.metrics,
     )
-    state = {MODEL_PREFIX + name: value.cpu() for name, value in weights.items()}
     rows = measure(model, converted, batches)
+    header["holds"] = report.holds(converted, rows)
+    state = {MODEL_PREFIX + name: value.cpu() for name, value in weights.items()}
     text = report.markdown(converted, rows, scores, tolerance)
     files = {".md": text.encode(), ".csv": report.table(rows).encode(), ".png": report.figure(converted)}
     write_checkpoint({HEADER: header, "state_dict": state}, out)

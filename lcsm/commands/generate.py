@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lcsm.commands.arguments import Option, read, refuse_rest, usage_text
-from lcsm.errors import UsageError
+from lcsm.errors import UsageError, shortened
 
 OPTIONS = {
     "ckpt": Option(str, "checkpoint of a language model, or the directory of its run", required=True),
@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     refuse_rest("generate", rest, OPTIONS)
     if not 0 <= options["seed"] < 2**63:
         raise UsageError(f"seed={options['seed']} must be >= 0 and below 2^63")
-    prompt = sys.stdin.read() if options["prompt"] == "-" else options["prompt"]
+    prompt = read_prompt() if options["prompt"] == "-" else options["prompt"]
 
     import torch
 
@@ -56,15 +56,28 @@ def run(arguments: Sequence[str]) -> int:
 
     checkpoint = load(options["ckpt"], options["threads"], options["allow_targets"])
     if checkpoint.tokenizer is None:
+        kind = shortened(checkpoint.data.get("kind", "no tokenizer"))
         raise UsageError(
-            f"ckpt={options['ckpt']} was not trained on text ({checkpoint.data.get('kind', 'no tokenizer')}): "
+            f"ckpt={options['ckpt']} was not trained on text ({kind}): "
             "it has no words to continue\ntrain one with python train.py task=lm"
         )
     tokenizer = tokenizer_from_state(checkpoint.tokenizer)
+    if tokenizer.vocab_size != checkpoint.vocab_size:
+        raise UsageError(
+            f"ckpt={options['ckpt']} is damaged: its tokenizer has {tokenizer.vocab_size} ids, its model "
+            f"{checkpoint.vocab_size}"
+        )
     model = load_model(checkpoint)
     table, prompt_ids = tokenizer.token_bytes(), tokenizer.encode(prompt)
     check_sampling(prompt_ids, *(options[name] for name in ("num_tokens", "temperature", "top_k", "top_p")))
-    attach(model, options["stream"], options["tolerance"], len(prompt_ids) + options["num_tokens"])
+    tokens = len(prompt_ids) + options["num_tokens"]
+    # the last token is written and not read
+    if checkpoint.holds is not None and tokens - 1 > checkpoint.holds:
+        sys.stderr.write(
+            f"lcsm: this conversion holds for {checkpoint.holds} tokens, and the text gets {tokens}: beyond them it is "
+            f"not what the convolution writes;\nconvert the checkpoint that it was made from with lags={tokens}\n"
+        )
+    attach(model, options["stream"], options["tolerance"], tokens)
     ids = generate(
         model,
         prompt_ids,
@@ -78,6 +91,18 @@ def run(arguments: Sequence[str]) -> int:
     write_stream((table[token] for token in ids), sys.stdout.write, sys.stdout.flush)
     sys.stdout.write("\n")
     return 0
+
+
+def read_prompt() -> str:
+    """The text on standard input.
+
+    Raises:
+        UsageError: it is not in the encoding of this terminal.
+    """
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"prompt=-: standard input is no text: {error}") from error
 
 
 def write_stream(pieces: Iterable[bytes], write: Callable[[str], object], flush: Callable[[], object]) -> None:

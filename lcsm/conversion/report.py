@@ -36,6 +36,8 @@ LEGEND = (
     "output: relative errors (2-norm), the output's on held-out text. beyond: what is remembered after the promised "
     "tokens. bytes of one sequence's memory and µs per token: streamed exactly (stream=auto) → converted."
 )
+# what is remembered beyond the promised tokens, relative to the kernel, and is no more than rounding in float32
+NOTHING = 1e-6
 # convolutions that the figure shows at most
 DRAWN = 8
 
@@ -65,13 +67,19 @@ def cells(row: Row) -> list[str]:
     return [cell(row) for cell in SHOWN.values()]
 
 
+def holds(converted: Converted, rows: Sequence[Row]) -> int | None:
+    """Tokens up to which the conversion holds; None for a text of any length."""
+    lags, held = min(converted.lags), max(site.lags for site in converted.sites)
+    return None if lags >= held and max(row.beyond for row in rows) < NOTHING else lags
+
+
 def promise(converted: Converted, rows: Sequence[Row]) -> str:
     """How far the conversion holds."""
     lags, worst = min(converted.lags), max(row.beyond for row in rows)
     held = max(site.lags for site in converted.sites)
     if lags < held:
         return f"Holds up to {lags} tokens, although the convolution remembers {held}: lags={held} keeps them all."
-    if worst < 1e-6:
+    if holds(converted, rows) is None:
         return f"Holds for texts of any length: nothing is remembered beyond {lags} tokens."
     return (
         f"Holds up to {lags} tokens. From there on the convolution forgets what is older than its memory, while the "

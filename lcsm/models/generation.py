@@ -33,6 +33,8 @@ def generate(
         top_k: keeps the k most likely tokens; None keeps all.
         top_p: keeps the smallest set with this probability, in (0, 1]; None keeps all.
         generator: source of randomness, on the CPU.
+    Raises:
+        UsageError: settings that cannot be sampled with, or a model that gives infinite numbers.
     """
     check_sampling(prompt_ids, num_tokens, temperature, top_k, top_p)
     device = model.embedding.weight.device
@@ -43,6 +45,9 @@ def generate(
         # of a long prompt the last logits alone
         logits = model.read_out(hidden[:, -1])
         for remaining in range(num_tokens, 0, -1):
+            if not bool(logits.isfinite().all()):
+                read = len(prompt_ids) + num_tokens - remaining
+                raise UsageError(f"after {read} tokens the model gives numbers that are not finite: it overflows here")
             token = sample(logits.float().cpu(), temperature, top_k, top_p, generator)
             yield int(token)
             if remaining > 1:

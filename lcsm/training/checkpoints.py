@@ -51,6 +51,7 @@ class Checkpoint:
         fingerprint: digest of names, shapes and types of the weights.
         versions: of lcsm, torch and lightning.
         content: everything, as the trainer restores it.
+        holds: tokens up to which a conversion holds; None for any length.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class Checkpoint:
     fingerprint: str
     versions: dict[str, str]
     content: dict[str, Any]
+    holds: int | None
 
 
 def digest(content: Any) -> str:
@@ -249,6 +251,8 @@ def checkpoint_of(path: Path, content: dict[str, Any]) -> Checkpoint:
         fingerprint=part(header, "fingerprint", str),
         versions=part(header, "versions", dict),
         content=content,
+        # of conversions alone
+        holds=None if header.get("holds") is None else part(header, "holds", int),
     )
     for name in ("step", "vocab_size"):
         if getattr(checkpoint, name) < 0:

@@ -133,3 +133,17 @@ def test_a_converted_checkpoint_holds_plain_data_and_no_kernel(
     content = torch.load(out, weights_only=True)
     names = list(content["state_dict"])
     assert any("eigenvalues" in name for name in names) and not any("network" in name for name in names)
+
+
+def test_a_text_beyond_what_a_conversion_promises_is_announced_once(
+    tnn_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "out.ckpt"
+    assert said(capsys, "convert", f"ckpt={tnn_run}", f"out={out}", "method=modal", "measure=false")[0] == 0
+    assert "Holds up to 64 tokens" in out.with_suffix(".md").read_text()
+    words = [f"ckpt={out}", "prompt=ab", "temperature=0"]
+    # 64 tokens are read where 65 are there
+    assert said(capsys, "generate", *words, "num_tokens=63")[2] == ""
+    status, _, message = said(capsys, "generate", *words, "num_tokens=64")
+    assert status == 0 and message.count("holds for 64 tokens") == 1 and "lags=66" in message
+    assert said(capsys, "generate", f"ckpt={tnn_run}", "prompt=ab", "num_tokens=70")[2] == ""

@@ -1,9 +1,12 @@
 import io
+import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from lcsm.commands.generate import decoded, write_stream
+from lcsm.data.tokenizer import train_bpe
 from tests.commands.helpers import said
 
 
@@ -55,6 +58,40 @@ def test_a_mistake_is_one_message(words: list[str], named: str, text_run: Path, 
 def test_a_model_without_text_is_told_so(recall_run: Path, capsys: pytest.CaptureFixture[str]):
     status, _, message = said(capsys, "generate", f"ckpt={recall_run}", "prompt=a")
     assert status == 2 and "not trained on text" in message
+
+
+@pytest.mark.parametrize(("prompt", "named"), [("a\udcff", "byte 0xff at character 1"), ("\ud83d", "half a character")])
+def test_a_prompt_that_is_no_text_is_one_message(
+    prompt: str, named: str, text_run: Path, capsys: pytest.CaptureFixture[str]
+):
+    status, output, message = said(capsys, "generate", f"ckpt={text_run}", f"prompt={prompt}")
+    assert status == 2 and output == "" and named in message and len(message.splitlines()) <= 3
+
+
+def test_a_standard_input_that_is_no_text_is_one_message(
+    text_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\xff"), encoding="utf-8"))
+    status, _, message = said(capsys, "generate", f"ckpt={text_run}", "prompt=-")
+    assert status == 2 and "prompt=-: standard input is no text" in message and len(message.splitlines()) == 1
+
+
+def test_a_model_that_overflows_is_one_message(text_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    content = torch.load(text_run / "checkpoints/best.ckpt", weights_only=True)
+    content["state_dict"]["model.embedding.weight"] *= 1e38
+    torch.save(content, tmp_path / "x.ckpt")
+    for temperature in (0, 1):
+        words = [f"ckpt={tmp_path / 'x.ckpt'}", "prompt=a", f"temperature={temperature}"]
+        status, _, message = said(capsys, "generate", *words)
+        assert status == 2 and "after 1 tokens the model gives numbers that are not finite" in message
+
+
+def test_a_tokenizer_of_another_size_is_one_message(text_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    content = torch.load(text_run / "checkpoints/best.ckpt", weights_only=True)
+    content["lcsm"]["tokenizer"] = json.dumps(train_bpe(["a text " * 90], 262).state())
+    torch.save(content, tmp_path / "x.ckpt")
+    status, _, message = said(capsys, "generate", f"ckpt={tmp_path / 'x.ckpt'}", "prompt=a")
+    assert status == 2 and "its tokenizer has 262 ids, its model 257" in message
 
 
 def test_a_character_in_several_pieces_is_written_when_it_is_complete():

@@ -143,6 +143,10 @@ def test_a_converted_model_writes_the_same_greedy_text(method: str):
     config, model = build("model=tnn", LAGS, noise=0.0)
     converted = convert_model(config, model, method, 1e-4).model.double()
     texts = [list(generate(each, [1, 2], 60, 0.0, None, None, torch.Generator())) for each in (model, converted)]
+    logits = [stepped(each, torch.tensor([[1, 2, *texts[0]]]), (2,)) for each in (model, converted)]
+    first, second = logits[0][:, 1:-1].topk(2).values.unbind(-1)
+    # the first token leads by more than a conversion moves logits, so that none of the choices is a near tie
+    assert (first - second).min() > 10 * (logits[1] - logits[0]).abs().max()
     assert texts[0] == texts[1]
 
 

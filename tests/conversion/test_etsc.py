@@ -9,6 +9,13 @@ from lcsm.errors import UsageError
 from lcsm.ops.streaming.base import convolve
 from tests.ops.streaming.test_streams import streamed
 
+EPSILON = torch.finfo(torch.float32).eps
+
+
+def relative(found: torch.Tensor, exact: torch.Tensor) -> float:
+    """Distance relative to what is exact, in the 2-norm."""
+    return float((found - exact).norm() / exact.norm())
+
 
 def kernel(length: int, channels: int = 3) -> torch.Tensor:
     return torch.randn(channels, length, dtype=torch.float64)
@@ -62,15 +69,17 @@ def test_the_rounded_recurrence_is_more_exact_than_the_released_one(kind: str):
     exact = convolve(x.double(), taps.double().t())
     ours = streamed(rounding_etsc(taps).rounded().stream(), x)
     released = reference_outputs(*reference_etsc(taps, 1.0), x)
-    errors = [float((found - exact).norm() / exact.norm()) for found in (ours, released)]
-    assert errors[0] < 6e-6 and errors[1] > 3 * errors[0]
+    errors = [relative(found, exact) for found in (ours, released)]
+    # the kernel is off by j times the rounding of an eigenvalue at lag j, which the sums over 512 tokens average
+    assert errors[0] < 512 / 6**0.5 * EPSILON / 2 and errors[1] > 3 * errors[0]
 
 
 def test_a_stream_that_keeps_what_rounding_takes_is_more_exact():
     taps, x = torch.randn(3, 512), torch.randn(1, 512, 3)
-    exact = convolve(x.double(), taps.double().t())
-    found = streamed(etsc(taps, "odd").stream(), x)
-    assert float((found - exact).norm() / exact.norm()) < 2.5e-6
+    exact, system = convolve(x.double(), taps.double().t()), etsc(taps, "odd")
+    kept, rounded = (relative(streamed(each.stream(), x), exact) for each in (system, system.rounded()))
+    # what is left: an epsilon of every mode at each of 512 steps, of either sign; two for the two parts
+    assert kept < 2 * 512**0.5 * EPSILON and kept < rounded / 2
 
 
 def test_a_large_mean_is_a_mode_of_its_own():
@@ -96,7 +105,8 @@ def test_the_fading_radius_follows_the_decay():
     assert bool(((radius > 0.985) & (radius < 0.996)).all())
     taps = torch.randn(4, 512)
     errors = relative_error(etsc(taps, "odd", fading_radius(taps)).rounded().kernel(512), taps)
-    assert bool((errors < 1e-5).all())
+    # j times the rounding of an eigenvalue at lag j
+    assert bool((errors < 512 / 3**0.5 * EPSILON / 2).all())
 
 
 @pytest.mark.parametrize("settings", [{"length": 3}, {"roots": "even"}, {"radius": 1.5}, {"radius": 0.0}])

@@ -26,12 +26,12 @@ def gate(**changes: Any) -> Gate:
         ("none", 0, [0.0, 0.0]),
         ("retnet", 0, [math.log(1 - 2**-5), math.log(1 - 2**-6)]),
         ("tnl", 0, [-(2**-4) * 1.00001, -(2**-8) * 1.00001]),
-        ("tnl", 3, [-(2**-4) * 1.3e-5, -(2**-8) * 1.3e-5]),
+        ("tnl", 3, [-(2**-4) * (1 - 3 / 3.00001 + 1e-5), -(2**-8) * (1 - 3 / 3.00001 + 1e-5)]),
         ("lightning", 1, [0.0, -3.0]),
     ],
 )
 def test_fixed_decays_are_those_of_their_formula(formula: str, layer: int, expected: list[float]):
-    torch.testing.assert_close(FORMULAS[formula](2, layer, 4), torch.tensor(expected), rtol=0.05, atol=1e-12)
+    torch.testing.assert_close(FORMULAS[formula](2, layer, 4), torch.tensor(expected), rtol=1e-6, atol=0)
 
 
 def test_uniform_rotation_weighs_a_lag_by_its_cosine():

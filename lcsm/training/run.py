@@ -22,7 +22,6 @@ from lcsm.errors import UsageError, first_line
 from lcsm.tasks.base import Task
 from lcsm.training.callbacks.best import Best
 from lcsm.training.callbacks.build import Callbacks, build_callbacks
-from lcsm.training.callbacks.throughput import peak_memory
 from lcsm.training.checkpoint_io import SafeCheckpointIO
 from lcsm.training.checkpoints import BEST, Checkpoint, make_header
 from lcsm.training.errors import Interrupted
@@ -264,7 +263,7 @@ def summary(trainer: Trainer, task: Task, callbacks: Callbacks, seconds: float) 
         "step": trainer.global_step,
         "seconds": seconds,
         "tokens_per_second": throughput.tokens_per_second if throughput else None,
-        "peak_mib": peak_memory(task.device),
+        "peak_mib": callbacks.memory.mib(task.device),
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "checkpoint": None,
         "already_finished": False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import logging
 import math
@@ -26,7 +27,7 @@ from torch.utils.data import default_collate
 from lcsm.errors import UsageError
 from lcsm.tasks.language_modelling import LanguageModelling
 from lcsm.tasks.recall import Recall
-from lcsm.training.callbacks import figures
+from lcsm.training.callbacks import figures, memory
 from lcsm.training.callbacks.samples import TextSamples
 from lcsm.training.callbacks.seeding import step_seed
 from lcsm.training.checkpoints import read_checkpoint
@@ -184,6 +185,28 @@ def test_the_table_has_one_row_per_step_and_empty_cells_for_what_was_not_measure
     assert [bool(row["train/loss"]) for row in rows] == [True, False, True, False]
     assert [bool(row["val/loss"]) for row in rows] == [False, True, False, True]
     assert float(rows[0]["speed/tokens_per_second"]) > 0 and float(rows[0]["memory/peak_mib"]) > 10
+
+
+@pytest.mark.skipif(not memory.RESET.exists(), reason="the system does not set the largest memory back")
+def test_the_peak_of_memory_is_that_of_the_run_and_not_of_an_earlier_one(tmp_path: Path) -> None:
+    def allocate(self: LanguageModelling, *_: object) -> None:
+        torch.ones(2**26)
+
+    large = type("Large", (LanguageModelling,), {"on_train_batch_start": allocate})
+    peaks = [toy_fit(tmp_path / kind.__name__, toy_config(trainer__max_steps=2), kind)[1]["peak_mib"]
+             for kind in (large, LanguageModelling)]  # fmt: skip
+    # 2^26 numbers of 4 bytes are 256 MiB
+    assert peaks[0] - peaks[1] > 200 and float(table(tmp_path / "LanguageModelling")[1]["memory/peak_mib"]) > 10
+
+
+def test_a_later_run_of_a_process_claims_no_memory_that_it_cannot_tell_from_the_earlier_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "RESET", tmp_path / "no" / "such" / "place")
+    monkeypatch.setattr(memory, "RUNS", itertools.count())
+    first, later = (toy_fit(tmp_path / name, toy_config(trainer__max_steps=1))[1] for name in "ab")
+    assert first["peak_mib"] > 10 and later["peak_mib"] is None
+    assert "memory/peak_mib" not in table(tmp_path / "b")[0]
 
 
 def test_a_threshold_stops_and_a_resumed_run_stays_stopped(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from lcsm.training.callbacks.checkpointing import Checkpointing, MakeHeader
 from lcsm.training.callbacks.figures import Figures
 from lcsm.training.callbacks.hyperparameters import Hyperparameters
 from lcsm.training.callbacks.interruption import StopOnSignal
+from lcsm.training.callbacks.memory import PeakMemory
 from lcsm.training.callbacks.nonfinite import NonFiniteGuard
 from lcsm.training.callbacks.progress import ProgressBar
 from lcsm.training.callbacks.recording import LearningRates, Recorder
@@ -40,6 +41,7 @@ class Callbacks:
     """The callbacks of a run, and those among them that are asked for results."""
 
     best: Best
+    memory: PeakMemory
     checkpointing: Checkpointing | None = None
     throughput: Throughput | None = None
     stopping: StopEarly | None = None
@@ -77,16 +79,16 @@ def build_callbacks(
     """
     node = config["callbacks"]
     check_switches(node)
-    built = Callbacks(Best(task.monitor, task.mode))
+    built = Callbacks(Best(task.monitor, task.mode), PeakMemory())
     if node["checkpoint"]:
         place = run_dir / "checkpoints"
         built.checkpointing = with_settings("checkpoint", node, Checkpointing, place, make_header, built.best)
     if node["throughput"]:
-        built.throughput = Throughput()
+        built.throughput = Throughput(built.memory)
     stop_at = task.stop_at if node["stop_at"] == "auto" else node["stop_at"]
     if stop_at is not None or node["patience"] is not None:
         built.stopping = StopEarly(built.best, stop_at, node["patience"])
-    built.all = [StepSeed(config["seed"]), ValidateAtEnd(), built.best]
+    built.all = [StepSeed(config["seed"]), ValidateAtEnd(), built.best, built.memory]
     if config["schedule"].get("max_time") is not None:
         built.all.append(TimeBudget())
     if resumed:
@@ -97,7 +99,7 @@ def build_callbacks(
     built.all += [callback for callback in (built.throughput, built.stopping) if callback is not None]
     tensorboard = any(isinstance(logger, Events) for logger in loggers)
     if node["hyperparameters"] and tensorboard:
-        built.all.append(Hyperparameters(config, built.best, built.throughput, facts))
+        built.all.append(Hyperparameters(config, built.best, built.memory, built.throughput, facts))
     has_text = hasattr(datamodule, "decode")
     built.all += reporters(config, task.monitor, run_dir / "figures", text=tensorboard and has_text)
     # the average must be up to date before anything is saved, and its weights in place while figures are drawn

@@ -8,7 +8,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from lcsm.training.callbacks.best import Best
-from lcsm.training.callbacks.throughput import Throughput, peak_memory
+from lcsm.training.callbacks.memory import PeakMemory
+from lcsm.training.callbacks.throughput import Throughput
 from lcsm.training.loggers import Events
 
 COMPARED = ("mixer", "source", "input", "expand", "oscillation", "shrink", "normaliser", "channel")
@@ -43,6 +44,7 @@ class Hyperparameters(Callback):
     Args:
         config: the whole configuration.
         tracker: the best value of the monitored metric; acts before this callback.
+        memory: knows the largest memory of the run.
         throughput: measures the speed, None where that is switched off.
         facts: further numbers that are known from the start.
     """
@@ -51,11 +53,13 @@ class Hyperparameters(Callback):
         self,
         config: dict[str, Any],
         tracker: Best,
+        memory: PeakMemory,
         throughput: Throughput | None,
         facts: dict[str, float],
     ) -> None:
         self.config = config
         self.tracker = tracker
+        self.memory = memory
         self.throughput = throughput
         self.facts = facts
 
@@ -77,7 +81,9 @@ class Hyperparameters(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        scores = {self.score_name: self.tracker.value, "hp/peak_mib": peak_memory(pl_module.device)}
+        scores = {self.score_name: self.tracker.value}
+        if (peak := self.memory.mib(pl_module.device)) is not None:
+            scores["hp/peak_mib"] = peak
         if self.throughput is not None and self.throughput.tokens_per_second is not None:
             scores["hp/tokens_per_second"] = self.throughput.tokens_per_second
         for logger in tensorboards(trainer):

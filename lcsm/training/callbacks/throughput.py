@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from typing import Any
 
 import torch
 from lightning import Callback, Trainer
 
+from lcsm.training.callbacks.memory import PeakMemory
 from lcsm.training.callbacks.progress_state import is_log_step, step_ended
 
 
@@ -19,11 +18,14 @@ class Throughput(Callback):
     Time is counted from the end of one batch to the end of the next, so waiting for data is in it; validations and
     saves are not. The first batch of a session is left out of the total: it allocates and compiles.
 
+    Args:
+        memory: knows the largest memory of the run.
     Attributes:
         tokens, seconds: totals of the run over all its sessions, on all ranks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory: PeakMemory) -> None:
+        self.memory = memory
         self.tokens = 0
         self.seconds = 0.0
         self.window = [0, 0.0, 0]
@@ -59,7 +61,8 @@ class Throughput(Callback):
             tokens_seen, seconds, steps = self.window
             pl_module.step_metrics["speed/tokens_per_second"] = tokens_seen / seconds
             pl_module.step_metrics["speed/step_seconds"] = seconds / max(steps, 1)
-            pl_module.step_metrics["memory/peak_mib"] = peak_memory(pl_module.device)
+            if (peak := self.memory.mib(pl_module.device)) is not None:
+                pl_module.step_metrics["memory/peak_mib"] = peak
             self.window = [0, 0.0, 0]
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -79,11 +82,3 @@ def positions(batch: Any) -> int:
     if "mask" in batch:
         return batch["mask"].numel() + (batch["other_mask"].numel() if "other_mask" in batch else 0)
     return batch["tokens"].numel()
-
-
-def peak_memory(device: torch.device) -> float:
-    """Largest memory so far, in MiB: allocated by torch on the device, or resident size of the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest / (2**20 if sys.platform == "darwin" else 2**10)

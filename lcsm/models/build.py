@@ -20,7 +20,7 @@ from lcsm.models.channel import Channel
 from lcsm.models.classifier import PairClassifier, SequenceClassifier
 from lcsm.models.initialisation import Release, seeded
 from lcsm.models.language_model import LanguageModel
-from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source
+from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source, Stage
 from lcsm.structures import Context
 
 Model = TypeVar("Model", LanguageModel, SequenceClassifier)
@@ -83,6 +83,7 @@ class Builder:
             for group in STAGES
             if group != "source"
         }
+        source.serve(readers(node, stages))
         read = sizes | {"value_dim": stages["shrink"].output_dim or sizes["value_dim"]}
         normaliser = self.make("normaliser", groups["normaliser"], f"{name}.normaliser", **read)
         second = None
@@ -153,6 +154,28 @@ class Builder:
         if release is not None:
             release.apply(model, self.config["seed"])
         return model
+
+
+def readers(mixer: Mapping[str, Any], stages: Mapping[str, Stage]) -> list[str]:
+    """The readers of a source whose values enter the outputs.
+
+    Args:
+        mixer: the `mixer` node.
+        stages: by their groups.
+    """
+    used = {group: follows(stage) for group, stage in stages.items()}
+    used |= {"gate": mixer["gate"] != "none", "skip": mixer["skip"] in ("source", "dense")}
+    return [reader for reader, is_used in used.items() if is_used]
+
+
+def follows(stage: Stage) -> bool:
+    """Whether the value of a stage follows what it sees: by its declaration, if it sees anything."""
+    if "input_dim" not in inspect.signature(type(stage)).parameters:
+        return False
+    if not isinstance(stage, Oscillation):
+        return "L" in stage.varies
+    axes = (stage.decay, stage.phase, stage.gain)
+    return any("L" in (part or "") for part in axes) or stage.log_scale_start is not None or stage.kind == "low_rank"
 
 
 def value_dim(d_model: int, num_heads: int) -> int:

@@ -5,9 +5,11 @@ in `past`: None at the start of a sequence, otherwise what its last call returne
 
 A stage is its class and its YAML. Constructor arguments named `input_dim` (width of what it reads), `d_model`,
 `num_heads`, `state_dim`, `value_dim`, `layer`, `num_layers` and `common` (modules that several layers use, by a key)
-are given by the builder; every other one is a key of the YAML and has no default in Python.
+are given by the builder; every other one is a key of the YAML and has no default in Python. A stage that takes no
+`input_dim`, or declares no axis L, is constant, and its source keeps nothing for it.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from torch import nn
@@ -53,6 +55,12 @@ class Source(Stage):
     ) -> tuple[dict[str, Float[Tensor, "B L W"]], Any]:
         """Map the block's input to what each reader sees."""
         raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
+
+    def serve(self, readers: Collection[str]) -> None:
+        """Leave out the parameters of readers that the mixer does not have.
+
+        A parameter without a gradient stops training on several processes.
+        """
 
 
 class Input(Stage):

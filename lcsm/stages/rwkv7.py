@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from lcsm.parameters import mark, own_start
 from lcsm.shapes import Factor, Float, Inputs, Outputs, Stream, Tensor
 from lcsm.stages.base import READERS, Input, Shrink, Source
 from lcsm.stages.settings import positive
-from lcsm.stages.token_shift import Last, previous, shares
+from lcsm.stages.token_shift import Last, keep, previous, shares
 from lcsm.stages.vector import DataDrivenVector
 from lcsm.structures import Context
 
@@ -71,7 +72,7 @@ class Rwkv7Source(Source):
     def __init__(self, d_model: int, layer: int, num_layers: int, mix: dict[str, list[float]], gate_rank: int) -> None:
         super().__init__()
         self.d_model = d_model
-        self.reduce = nn.Linear(d_model, int(positive("source.gate_rank", gate_rank)), bias=False)
+        self.reduce: nn.Linear | None = nn.Linear(d_model, int(positive("source.gate_rank", gate_rank)), bias=False)
         self.widths = {**dict.fromkeys(READERS, d_model), "oscillation": 2 * d_model, "gate": gate_rank}
         self.shares = shares(d_model, layer, num_layers, {name: mix.get(name, []) for name in (*MIXED, *mix)}, MIXED)
 
@@ -80,8 +81,16 @@ class Rwkv7Source(Source):
     ) -> tuple[dict[str, Float[Tensor, "B L W"]], Any]:
         shifted, past = previous(x, past, context)
         mixed = {name: torch.lerp(shifted, x, share.to(x.dtype)) for name, share in self.shares.items()}
-        oscillation = torch.cat([mixed.pop("decay"), mixed.pop("rate")], -1)
-        return {**mixed, "oscillation": oscillation, "gate": torch.sigmoid(self.reduce(mixed["gate"])), "skip": x}, past
+        if "decay" in mixed:
+            mixed["oscillation"] = torch.cat([mixed.pop("decay"), mixed.pop("rate")], -1)
+        if self.reduce is not None:
+            mixed["gate"] = torch.sigmoid(self.reduce(mixed["gate"]))
+        return {reader: mixed.get(reader, x) for reader in READERS}, past
+
+    def serve(self, readers: Collection[str]) -> None:
+        if "gate" not in readers:
+            self.reduce = None
+        keep(self.shares, {*readers, *(("decay", "rate") if "oscillation" in readers else ())})
 
     def past_numbers(self) -> int:
         return self.d_model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -58,11 +58,18 @@ def shares(
     return nn.ParameterDict({reader: mark(nn.Parameter(value)) for reader, value in start.items()})
 
 
+def keep(parts: nn.ParameterDict, readers: Collection[str]) -> None:
+    """Remove what belongs to other readers."""
+    for reader in [reader for reader in parts if reader not in readers]:
+        del parts[reader]
+
+
 class TokenShift(Source):
     """Readers see share * x_t + (1 - share) * x_{t-1}, each with a learned share per channel.
 
     Args:
-        mix: per reader a power and an offset, which start its shares as `mixture`; the other readers see x_t.
+        mix: per reader a power and an offset, which start its shares as `mixture`; the other readers see x_t. Readers
+            that the mixer does not have are left out.
     Source: RWKV-4 (2305.13048), RWKV-5 (2404.05892).
     """
 
@@ -78,6 +85,9 @@ class TokenShift(Source):
         shifted, past = previous(x, past, context)
         mixed = {reader: torch.lerp(shifted, x, share.to(x.dtype)) for reader, share in self.shares.items()}
         return {reader: mixed.get(reader, x) for reader in READERS}, past
+
+    def serve(self, readers: Collection[str]) -> None:
+        keep(self.shares, readers)
 
     def past_numbers(self) -> int:
         return self.d_model
@@ -102,6 +112,11 @@ class DynamicTokenShift(TokenShift):
         self.first = mark(nn.Parameter(mixture(d_model, layer, num_layers, *first)))
         self.reduce = nn.Parameter(torch.zeros(len(mix), rank, d_model))
         self.extend = nn.Parameter(torch.empty(len(mix), d_model, rank).uniform_(-0.01, 0.01))
+
+    def serve(self, readers: Collection[str]) -> None:
+        served = [index for index, reader in enumerate(self.shares) if reader in readers]
+        self.reduce, self.extend = (nn.Parameter(part.detach()[served]) for part in (self.reduce, self.extend))
+        super().serve(readers)
 
     def forward(
         self, x: Stream, past: Last | None = None, context: Context | None = None

@@ -1,0 +1,54 @@
+"""What is counted: how many faults of a kind were tried and survived, and what each of the others lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+# under which a row travels in the properties of a test's report
+PROPERTY = "faults"
+
+
+@dataclass
+class Row:
+    """One kind of fault.
+
+    Args:
+        name: what was done.
+        survived: faults without a loss.
+        lost: what every other one lost, one phrase each.
+    """
+
+    name: str
+    survived: int = 0
+    lost: list[str] = field(default_factory=list)
+
+    def note(self, loss: str) -> None:
+        """Count one fault; the empty text means that nothing was lost."""
+        if loss:
+            self.lost.append(loss)
+        else:
+            self.survived += 1
+
+    def require(self) -> None:
+        """Fail where a fault was not survived, with one line for each, or where none was tried."""
+        if self.lost or not self.survived:
+            lines = self.lost or ["nothing was tried"]
+            pytest.fail(f"{self.name}: {len(self.lost)} lost\n" + "\n".join(lines), pytrace=False)
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The lines of the table at the end, the last one with the sums.
+
+    Args:
+        rows: the fields of `Row`.
+    """
+    lines = [f"{'fault':<76}{'tried':>7}{'survived':>10}{'lost':>6}"]
+    sums = [0, 0, 0]
+    for row in rows:
+        counts = [row["survived"] + len(row["lost"]), row["survived"], len(row["lost"])]
+        sums = [total + number for total, number in zip(sums, counts, strict=True)]
+        lines.append("{:<76}{:>7}{:>10}{:>6}".format(row["name"], *counts))
+    return [*lines, "faults tried {}, survived {}, lost {}".format(*sums)]

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import datetime
+import functools
+import itertools
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra.core.utils
 
 import lcsm.cli
+from lcsm.tasks.base import Task
 from tests.faults import planted as planted_commands
 
 # Linux: the rights of root to read and write whatever it likes
@@ -26,3 +39,67 @@ def without_rights() -> None:
 def planted(name: str) -> None:
     """A command of `planted.py` runs instead of lcsm's."""
     lcsm.cli.main = lambda words: getattr(planted_commands, name)()
+
+
+def slow(hook: str, seconds: float) -> None:
+    """Every call of a hook of the task takes longer."""
+
+    def wait(calls: int) -> None:
+        # for who looks when it comes
+        Path(hook).touch()
+        time.sleep(seconds)
+
+    before(hook, wait)
+
+
+def die(hook: str, number: int) -> None:
+    """The process is killed in the call of this number of a hook of the task."""
+
+    def act(calls: int) -> None:
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    before(hook, act)
+
+
+def before(hook: str, act: Callable[[int], None]) -> None:
+    """Something happens before every call of a hook, in whatever kind of task; it is told which call it is."""
+    calls = itertools.count(1)
+    for kind in (Task, *Task.__subclasses__()):
+        if hook in vars(kind):
+            setattr(kind, hook, acting(vars(kind)[hook], lambda: act(next(calls))))
+
+
+def acting(own: Callable[..., Any], act: Callable[[], None]) -> Callable[..., Any]:
+    """A method that does something first."""
+
+    @functools.wraps(own)
+    def method(*arguments: Any) -> Any:
+        act()
+        return own(*arguments)
+
+    return method
+
+
+def slow_saves(seconds: float) -> None:
+    """Data take their time to the disk."""
+    own = os.fsync
+
+    def longer(descriptor: Any) -> None:
+        time.sleep(seconds)
+        own(descriptor)
+
+    os.fsync = longer
+
+
+def largest_file(size: int) -> None:
+    """No file grows beyond a size, as on a disk that is nearly full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def fixed_clock() -> None:
+    """All runs start in the same microsecond."""
+    moment = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901)
+    stopped = type("Stopped", (datetime.datetime,), {"now": classmethod(lambda kind, zone=None: moment)})
+    # where Hydra takes the time of a run's directory from
+    hydra.core.utils.datetime = stopped

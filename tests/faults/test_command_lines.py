@@ -31,6 +31,9 @@ class Evil:
         note("called")
 """
 
+# what the house itself puts beside the working directory of a case
+OWN = {"work", "tmp", "foreign", "ran", "out", "err", "notes", "started"}
+
 
 def tried(case: Case, forks: Forks, assets: Path, folder: Path, seconds: float = SECONDS) -> str:
     """Run a case; what went wrong, "" where nothing did."""
@@ -51,6 +54,9 @@ def tried(case: Case, forks: Forks, assets: Path, folder: Path, seconds: float =
         **({} if case.stdin is None else {"stdin": str(work / case.stdin)}),
     )
     loss = case.loss(ended, work, read(ran))
+    strangers = sorted({path.name for path in folder.iterdir()} - OWN)
+    if strangers and not loss:
+        loss = f"{case.name}: left {', '.join(strangers)} outside of its folder"
     if not loss:
         fresh(folder).rmdir()
     return loss

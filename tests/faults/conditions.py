@@ -17,6 +17,7 @@ from typing import Any
 import hydra.core.utils
 
 import lcsm.cli
+from lcsm.commands import train
 from lcsm.tasks.base import Task
 from tests.faults import planted as planted_commands
 
@@ -103,3 +104,14 @@ def fixed_clock() -> None:
     stopped = type("Stopped", (datetime.datetime,), {"now": classmethod(lambda kind, zone=None: moment)})
     # where Hydra takes the time of a run's directory from
     hydra.core.utils.datetime = stopped
+
+
+def slow_report(seconds: float) -> None:
+    """The run is over, but its result takes a while to be printed."""
+    own = train.report
+
+    def longer(*arguments: Any) -> None:
+        time.sleep(seconds)
+        own(*arguments)
+
+    train.report = longer

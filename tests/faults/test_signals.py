@@ -82,7 +82,7 @@ PHASES = {
     "in training": Phase(holds, lambda whole: whole.within),
     "in a save": Phase(saving, lambda whole: 0.1, (("slow_saves", 0.1),)),
     "in a validation": Phase(validating, lambda whole: 0.3, (("slow", "validation_step", 0.05),)),
-    "after training": Phase(finished, lambda whole: 0.05),
+    "after training": Phase(finished, lambda whole: 0.2, (("slow_report", 0.3),)),
 }
 
 
@@ -91,7 +91,8 @@ def lost(ended: Ended, number: int, phase: str, run: Path) -> str:
     if number == signal.SIGHUP:
         # nobody promises more than whole files for it: it may end the run at once, or not at all
         return "" if ended.status in (0, -number, 128 + number) else f"ends otherwise: status {ended.status}"
-    if phase == "after training" and ended.status == 0:
+    if phase == "after training" and (ended.status == 0 or "compare " in ended.out):
+        # all is said and done
         return ""
     return stopped_in_order(ended, number) or step_said(ended, run)
 

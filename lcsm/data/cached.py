@@ -12,7 +12,7 @@ import numpy as np
 from filelock import FileLock
 
 from lcsm.data.paths import local_path
-from lcsm.errors import UsageError
+from lcsm.errors import UsageError, shortened
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,13 @@ def _fill(folder: Path, make: Callable[[Path], None]) -> None:
     for old in (partial, folder):
         shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     partial.mkdir()
-    make(partial)
+    try:
+        make(partial)
+    except OSError as error:
+        # of the source, not of the cache
+        if isinstance(error.filename, str) and not Path(error.filename).is_relative_to(partial):
+            raise UsageError(f"{shortened(error.filename)} cannot be read: {error.strerror}") from error
+        raise
     # on the disk before the name is, so that a power failure leaves no folder of empty files
     for path in (*partial.iterdir(), partial):
         _synchronise(path)

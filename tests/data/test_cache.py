@@ -129,6 +129,15 @@ def test_damaged_sequences_are_stored_anew_with_one_line(
     assert path.read_bytes() == before
 
 
+def test_a_source_that_cannot_be_read_is_not_blamed_on_the_cache(tmp_path: Path):
+    class Closed(Rows):
+        def blocks(self, split: str) -> Iterator[LabelledSet]:
+            raise PermissionError(13, "Permission denied", str(tmp_path / "pos/1.txt"))
+
+    with pytest.raises(UsageError, match=r"pos/1.txt cannot be read: Permission denied$"):
+        stored(Closed(), 1, str(tmp_path))
+
+
 def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     done: list[str] = []
     synchronise, replace = cached._synchronise, Path.replace

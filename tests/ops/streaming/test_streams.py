@@ -101,7 +101,9 @@ def test_streams_equal_the_convolution_beyond_their_blocks(stream: str, cuts: tu
     x = torch.randn(B, 1101, 64, dtype=torch.float64)
     # every tape is written over more than once, and the ring sums more than one block
     assert 2 * convolver.capacity < x.shape[1] and BLOCK // x[:, 0].numel() < 300
-    torch.testing.assert_close(streamed(convolver, x, cuts), direct(x, kernel), rtol=1e-11, atol=1e-11)
+    # a power of a mode is off by an epsilon for every step, a sum by one for every term
+    bound = x.shape[1] * torch.finfo(x.dtype).eps * direct(x.abs(), kernel.abs())
+    assert ((streamed(convolver, x, cuts) - direct(x, kernel)).abs() <= bound).all()
 
 
 def test_sums_of_boxes_do_not_drift_in_single_precision():

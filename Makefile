@@ -3,8 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+NUMERICAL := -m 'numerical and not slow and not gpu and not compile'
 
-.PHONY: train test slow faults lint format docs bench clean
+.PHONY: train test slow numerical faults lint format docs bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +24,11 @@ slow: $(STAMP)
 # counts are settable: FAULTS_KILLS=100 FAULTS_DRAWN=300 FAULTS_SEED=7 make faults
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+
+# What rounds otherwise on other machines, as they would: processors without and with AVX2.
+numerical: $(STAMP)
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(BIN)/python -m pytest -n auto $(NUMERICAL) $(ARGS)
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(BIN)/python -m pytest -n auto $(NUMERICAL) $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,16 @@ import torch
 torch.set_num_threads(1)
 os.environ["LCSM_CACHE"] = tempfile.mkdtemp(prefix="lcsm-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Folders whose tests have to pass with every instruction set, see `make numerical`.
+NUMERICAL = ("ops", "stages", "mixers", "models", "conversion")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is numerical, before tests are chosen by their marks."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in NUMERICAL:
+            item.add_marker("numerical")
 
 
 @pytest.fixture(autouse=True)

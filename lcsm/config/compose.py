@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -289,28 +290,32 @@ def make_plan(argv: Sequence[str]) -> Plan:
         sweep = base.hydra.mode == RunMode.MULTIRUN or arguments.multirun
         if not sweep:
             refuse_sweep_words(composer.parse(composer.words))
-            job = Job(composer.words, composer.resolve(base, composer.words))
-            check_job(job)
+            job = checked_job(composer, base, composer.words)
             return Plan(False, Path(base.hydra.run.dir), [job])
         return plan_sweep(composer, base, composer.words)
 
 
-def check_job(job: Job) -> None:
-    """Check a job without torch.
+def checked_job(composer: Composer, config: DictConfig, overrides: list[str]) -> Job:
+    """Resolve a job and check all that needs no torch.
 
     Raises:
-        UsageError: a fault; it says so where an experiment set for its own model what the chosen one has not.
+        UsageError: a fault; it says so where an experiment set for its own model what the chosen one does not have.
     """
     try:
+        job = Job(overrides, composer.resolve(config, overrides))
         check_config(job.config)
     except UsageError as error:
-        given, lines = {word.partition("=")[0] for word in job.overrides}, str(error).splitlines()
-        if not {"experiment", "model"} <= given or lines[0].partition("=")[0] in given:
+        given, lines = {word.partition("=")[0] for word in overrides}, str(error).splitlines()
+        key = re.match(r"[\w.]*", lines[0])
+        if not {"experiment", "model"} <= given or (key and key[0] in given):
             raise
-        choices = job.config["choices"]
-        way = f"start from task={choices['task']} data={choices['data']} model={choices['model']}"
-        lines[2:] = [f"experiment={choices['experiment']} sets it for its own model: {way}"]
+        chosen = config.hydra.runtime.choices
+        lines[2:] = [
+            f"experiment={chosen.experiment} sets it for its own model: "
+            f"start from task={chosen.task} data={chosen.data} model={chosen.model}"
+        ]
         raise UsageError("\n".join(lines)) from error
+    return job
 
 
 def refuse_sweep_words(overrides: Sequence[Override]) -> None:
@@ -344,11 +349,9 @@ def plan_sweep(composer: Composer, base: DictConfig, words: Sequence[str]) -> Pl
         try:
             config = composer.compose_job([*hydra_words, *overrides])
             refuse_nested_processes(config)
-            job = Job(overrides, composer.resolve(config, overrides))
-            check_job(job)
+            jobs.append(checked_job(composer, config, overrides))
         except UsageError as error:
             raise in_job(error, number, combinations) from error
-        jobs.append(job)
     return Plan(True, Path(base.hydra.sweep.dir), jobs, complete)
 
 

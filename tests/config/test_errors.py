@@ -74,6 +74,10 @@ MISTAKES = [
         ["experiment=lra/listops/s5", "model=attention"],
         ["mixer.reverse='own'", "experiment=lra/listops/s5", "task=classification data=listops model=attention"],
     ),
+    (
+        ["experiment=lra/cifar10_grey/sgconv", "model=attention"],
+        ["shrink.length", "task=classification", "sgconv sets"],
+    ),
     # not readable, not meant
     (["diag"], ["'diag'", "key=value"]),
     (["seed=[1,"], ["seed=[1,"]),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -41,6 +43,8 @@ def run(arguments: Sequence[str]) -> int:
     from lcsm.training.errors import Interrupted
     from lcsm.training.signals import StopSignals
 
+    # what a scheduler announces has nothing left to stop while the process ends
+    atexit.register(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
     with lasting_output():
         try:
             with StopSignals():

@@ -53,6 +53,14 @@ def test_a_signal_while_the_result_is_printed_does_not_cut_it_short(
     assert json.loads((run_directory(tmp_path) / "end.json").read_text())["status"] == "finished"
 
 
+def test_a_signal_while_the_process_ends_does_not_change_its_status() -> None:
+    ending = (
+        "import atexit, os, signal, sys; from lcsm.commands import train; train.start = lambda words: 0;"
+        "atexit.register(os.kill, os.getpid(), signal.SIGUSR1); sys.exit(train.run([]))"
+    )
+    assert subprocess.run([sys.executable, "-c", ending], cwd=PROJECT).returncode == 0
+
+
 def command(root: Path, *words: str) -> list[str]:
     """A tiny run in a process of its own."""
     return [sys.executable, str(PROJECT / "train.py"), *TINY, *RECALL, *ENDLESS, f"hydra.run.dir={root}", *words]

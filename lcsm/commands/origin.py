@@ -99,7 +99,7 @@ def unsaid(node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The settings of data that a checkpoint of others does not decide: texts that lcsm itself does not ship."""
     target = node.get("_target_")
     signature = of_source(target) if isinstance(target, str) else None
-    known = [settings for settings in ours() if settings["_target_"] == target]
+    known = [settings for settings in ours() if settings.get("_target_") == target]
     for key, value in node.items():
         rule = Any if signature is None else signature.fields.get(key, Any)
         # only a list of choices refuses just any text

@@ -127,6 +127,7 @@ SIZES = [
     ({"model__num_layers": 1_000_000}, "model.num_layers=1000000"),
     ({"model__num_layers": None}, "model.num_layers=None"),
     ({"model__d_model": 10**12 + 1}, "model.d_model=1000000000001"),
+    ({"model__d_model": [16]}, "model.d_model=[16]"),
     ({"model": None}, "model.num_layers=None"),
     ({"mixer__num_heads": 16, "mixer__state_dim": 64}, "is of another model"),
 ]

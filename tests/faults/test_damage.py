@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,8 @@ def test_a_run_goes_on_from_the_older_checkpoint_that_is_whole(
     row = ledger("last.ckpt damaged, best.ckpt older and whole, resumed")
     fresh(tmp_path / "whole/work", assets / "recall/work")
     whole = unbroken(forks, tmp_path / "whole", (*LONGER, "trainer.max_steps=6"))
-    for name, change in DAMAGES.items():
+
+    def once(name: str) -> str:
         work = fresh(tmp_path / name / "work", assets / "recall/work")
         ended = forks.run(work.parent, (*LONGER, "trainer.max_steps=4"))
         assert ended.status == 0
@@ -77,7 +79,11 @@ def test_a_run_goes_on_from_the_older_checkpoint_that_is_whole(
         shutil.copy(assets / "recall/work" / BEST, work / BEST)
         content = (work / LAST).read_bytes()
         (work / LAST).unlink()
-        (work / LAST).write_bytes(change(content))
+        (work / LAST).write_bytes(DAMAGES[name](content))
         loss = resumed(forks, work.parent, (*LONGER, "trainer.max_steps=6"), whole.folder)
-        row.note(loss and f"{name}: {loss}")
+        return loss and f"{name}: {loss}"
+
+    with ThreadPoolExecutor(count("JOBS", 2)) as pool:
+        for loss in pool.map(once, DAMAGES):
+            row.note(loss)
     row.require()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.faults.lives import WORDS, Unbroken, damage, holds, ready, resumed, u
 pytestmark = pytest.mark.faults
 
 KILLS = count("KILLS", 24)
-# a life is a run and its restarts until it may end
+# a life is a run and its restarts, until it ends or has been killed so often
 KILLS_OF_A_LIFE = 4
 # share of the kills that come before the run directory is taken
 EARLY = 0.1
@@ -58,24 +59,31 @@ def kill(child: Child, chooser: random.Random, whole: Unbroken) -> bool:
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     name: str, words: tuple[str, ...], forks: Forks, tmp_path: Path, elsewhere: Path, ledger: Callable[[str], Row]
 ) -> None:
-    row, chooser = ledger(f"SIGKILL at a random moment, resumed: {name}"), random.Random(count("SEED", 0))
-    whole = unbroken(forks, ready(tmp_path / "whole"), (*WORDS, *words))
-    options = {"environment": {"TMPDIR": str(elsewhere)}, "allowed": [str(elsewhere)]}
-    done, life = 0, 0
-    while done < KILLS // 2:
-        folder, losses, life = ready(tmp_path / f"life{life}"), [], life + 1
-        for _ in range(min(KILLS_OF_A_LIFE, KILLS // 2 - done)):
-            child = forks.start(folder, (*WORDS, *words), **options)
-            if kill(child, chooser, whole):
-                losses.append(damage(folder / "work/run"))
-            elif child.wait().status != 0:
-                losses.append(f"a restart ended with {child.status}")
-        end = resumed(forks, folder, (*WORDS, *words), whole.folder, **options)
+    row, words = ledger(f"SIGKILL at a random moment, resumed: {name}"), (*WORDS, *words)
+    whole = unbroken(forks, ready(tmp_path / "whole"), words)
+
+    def life(number: int) -> list[str]:
+        chooser = random.Random(f"{count('SEED', 0)} {name} {number}")
+        folder, temporary = ready(tmp_path / str(number)), elsewhere / str(number)
+        temporary.mkdir()
+        options = {"environment": {"TMPDIR": str(temporary)}, "allowed": [str(temporary)]}
+        losses = []
+        while len(losses) < KILLS_OF_A_LIFE:
+            child = forks.start(folder, words, **options)
+            if not kill(child, chooser, whole):
+                if child.wait().status != 0:
+                    losses.append(f"a restart ended with {child.status}")
+                break
+            losses.append(damage(folder / "work/run"))
+        end = resumed(forks, folder, words, whole.folder, **options)
         # sockets of Python's own processes stay behind where nobody was left to remove them
-        left = [path.name for path in elsewhere.iterdir() if not path.name.startswith("pymp-")]
+        left = [path.name for path in temporary.iterdir() if not path.name.startswith("pymp-")]
         if not end and left:
             end = f"left temporary files: {', '.join(left[:3])}"
-        for loss in losses:
-            row.note(loss or end)
-        done += max(1, len(losses))
+        return [loss or end for loss in losses]
+
+    with ThreadPoolExecutor(count("JOBS", 2)) as pool:
+        for losses in pool.map(life, range(max(1, KILLS // 2 // KILLS_OF_A_LIFE))):
+            for loss in losses:
+                row.note(loss)
     row.require()

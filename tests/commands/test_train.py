@@ -213,6 +213,12 @@ def test_a_quick_try_shortens_the_warm_up_and_says_so(tmp_path: Path):
     assert "schedule.warmup_steps=50 is beyond the last step" in (run_directory(tmp_path) / "train.log").read_text()
 
 
+@pytest.mark.parametrize("option", ["disabled", "none", "stdout"])
+def test_the_log_of_hydra_can_be_chosen(option: str, tmp_path: Path):
+    assert train(tmp_path, f"hydra/job_logging={option}", "trainer.max_steps=2") == 0
+    assert not (run_directory(tmp_path) / "train.log").exists()
+
+
 @pytest.mark.slow
 def test_a_language_model_that_cannot_stream_trains_without_samples(tmp_path: Path):
     (tmp_path / "text.txt").write_text("It is quiet above the clouds. " * 200, encoding="utf-8")

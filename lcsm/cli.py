@@ -25,6 +25,8 @@ COMMANDS = {
     "show": "describe a model without training it: shapes, structure, algorithm, size, cost",
 }
 
+COMPLETION = ("-sc", "--shell-completion")
+
 OVERVIEW = """lcsm {version}: linear-complexity sequence models built as Expand, Oscillation, Shrink
 
 usage: lcsm COMMAND [key=value ...]
@@ -75,6 +77,14 @@ def dispatch(words: list[str]) -> int:
     if words[0] == "--version":
         sys.stdout.write(f"lcsm {lcsm.__version__}\n")
         return DONE
+    if words[0] in COMPLETION:
+        # a shell knows the program, not its commands; only some of them have groups and keys to complete
+        typed = os.environ.get("COMP_LINE", "").split(" ")[1:]
+        if len(typed) == 1 or (typed and typed[0] not in ("train", "show")):
+            names = [name for name in COMMANDS if len(typed) == 1 and name.startswith(typed[0])]
+            sys.stdout.write(" ".join(names) + "\n")
+            return DONE
+        words = ["train", *words]
     name, arguments = words[0], words[1:]
     if name not in COMMANDS:
         way = f"write lcsm train {name}" if "=" in name else f"commands: {', '.join(COMMANDS)}"

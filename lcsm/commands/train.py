@@ -60,7 +60,10 @@ def start(arguments: Sequence[str]) -> int:
 
     flags = read_arguments(arguments)
     if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion:
-        return run_hydra(flags)
+        from lcsm.commands.services import serve
+
+        serve(flags)
+        return 0
     plan = make_plan(arguments)
 
     # torch is imported from here on
@@ -87,54 +90,31 @@ def say(stop: Interrupted) -> None:
         sys.stderr.write(f"\nlcsm: {stop}\n")
 
 
-def run_hydra(flags: argparse.Namespace) -> int:
-    """Hydra's own services: print the configuration, its search path, its help; nothing is trained."""
-    from hydra._internal.utils import _run_hydra, get_args_parser
-
-    from lcsm.config.compose import Composer
-
-    if flags.cfg:
-        # faults in our words before Hydra prints them in its own
-        with Composer(flags) as composer:
-            composer.compose(composer.words)
-            main = composer.main
-    else:
-        from lcsm.config.locate import conf_directory
-
-        main = conf_directory()
-    _run_hydra(flags, get_args_parser(), job, str(main), flags.config_name or "train")
-    return 0
-
-
 def run_single(flags: argparse.Namespace, plan: Plan, lock: RunLock | None) -> int:
     """One job in this process."""
     from lcsm.config.compose import Composer
+    from lcsm.config.places import word
 
     with Composer(flags) as composer:
-        words = [*composer.words, fixed("hydra.run.dir", plan.directory), "hydra.mode=RUN"]
+        words = composer.words_with("hydra.mode=RUN", word("hydra.run.dir", plan.directory))
         result = composer.hydra.run(composer.name, partial(job, lock=lock), words).return_value
     if isinstance(result, BaseException):
         raise result
     return 0
 
 
-def fixed(key: str, directory: Path) -> str:
-    """An override for the directory that was planned; composed again, the clock would name another one."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    return f"{key}={QuotedString(str(directory), Quote.single).with_quotes()}"
-
-
 def run_sweep(flags: argparse.Namespace, plan: Plan) -> int:
     """All jobs through Hydra's launcher, then a table of what became of each."""
     from lcsm.commands.sweep import JobRecord, print_table
     from lcsm.config.compose import Composer
+    from lcsm.config.places import word
 
     JobRecord.directory = None
     try:
         with Composer(flags) as composer:
-            words = [*composer.words, *composer.directory_words(), fixed("hydra.sweep.dir", plan.directory)]
-            composer.hydra.multirun(composer.name, job, [*words, "hydra.mode=MULTIRUN"])
+            directory = word("hydra.sweep.dir", plan.directory)
+            words = composer.words_with(*composer.directory_words(), "hydra.mode=MULTIRUN", directory)
+            composer.hydra.multirun(composer.name, job, words)
     finally:
         all_done = print_table(plan, JobRecord.directory)
     return 0 if all_done else 1

@@ -20,7 +20,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -31,8 +31,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lcsm.config import schemas
 from lcsm.config.check import check_config
+from lcsm.config.foreign import OwnWordsLoader
 from lcsm.config.locate import conf_directory
-from lcsm.config.messages import COMPOSITION_ERRORS, Names, explain, group_without_option, not_a_directory
+from lcsm.config.messages import (
+    COMPOSITION_ERRORS,
+    Names,
+    explain,
+    group_without_option,
+    not_a_directory,
+)
+from lcsm.config.places import check_places
 from lcsm.errors import UsageError
 
 VERSION_BASE = "1.3"
@@ -116,7 +124,9 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_intermixed_args(list(argv))
     asked = (arguments.run, arguments.multirun, arguments.cfg, arguments.info, arguments.shell_completion)
     if sum(map(bool, asked)) > 1:
-        raise UsageError("only one of --run, --multirun (-m), --cfg, --info and --shell_completion can be asked for")
+        raise UsageError("only one of --run, --multirun (-m), --cfg, --info and --shell-completion can be asked for")
+    if arguments.cfg is None and (arguments.resolve or arguments.package is not None):
+        raise UsageError("--resolve and --package say how --cfg prints the configuration: add --cfg job")
     if arguments.experimental_rerun is not None:
         raise UsageError(
             "--experimental-rerun loads a pickle, which can run code\nuse --config-path=RUN --config-name=config"
@@ -141,16 +151,22 @@ class Composer:
         self.words = [*(["+hydra=default"] if arguments.config_path else []), *arguments.overrides]
         self.composed: dict[tuple[str, ...], DictConfig] = {}
         self.main = Path(arguments.config_path or conf_directory()).resolve()
+        self.loader = OwnWordsLoader(self.search_path(), self.words)
 
-    def __enter__(self) -> Composer:
-        version.setbase(VERSION_BASE)
+    def search_path(self) -> ConfigSearchPath:
+        """Where options are looked up: Hydra's own, the main directory, that of lcsm, that of --config-dir."""
         search_path = create_config_search_path(str(self.main))
         if self.main != conf_directory():
             search_path.prepend("lcsm", f"file://{conf_directory()}", anchor=SearchPathQuery(provider="schema"))
         if self.arguments.config_dir is not None:
             directory = Path(self.arguments.config_dir).resolve()
             search_path.prepend("command-line", f"file://{directory}", anchor=SearchPathQuery(provider="schema"))
-        self.hydra = Hydra.create_main_hydra2("train", search_path)
+        return search_path
+
+    def __enter__(self) -> Composer:
+        version.setbase(VERSION_BASE)
+        self.hydra = Hydra("train", self.loader)
+        GlobalHydra.instance().initialize(self.hydra)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -166,7 +182,7 @@ class Composer:
         try:
             for override in self.parse(overrides):
                 self.check_group(override)
-            return self.hydra.compose_config(
+            config = self.hydra.compose_config(
                 config_name=self.name,
                 overrides=list(overrides),
                 run_mode=RunMode.RUN,
@@ -175,6 +191,7 @@ class Composer:
             )
         except COMPOSITION_ERRORS as error:
             raise UsageError(explain(error, overrides, lambda: self.names(overrides))) from error
+        return config
 
     def compose_job(self, overrides: Sequence[str]) -> DictConfig:
         """As `compose`, for one of many jobs: files are read once per choice of options, values are set on a copy.
@@ -191,13 +208,19 @@ class Composer:
         values = [word for word, chosen in zip(parsed, is_choice, strict=True) if not chosen]
         try:
             ConfigLoaderImpl._apply_overrides_to_config(values, config)
+            self.loader.check(config)
         except COMPOSITION_ERRORS as error:
             raise UsageError(explain(error, overrides, lambda: self.names(overrides))) from error
         return config
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """The overrides as Hydra reads them."""
-        return OverridesParser.create(config_loader=self.hydra.config_loader).parse_overrides(list(overrides))
+        return OverridesParser.create(config_loader=self.loader).parse_overrides(list(overrides))
+
+    def words_with(self, *words: str) -> list[str]:
+        """The words of the command line and some that are added to them."""
+        self.loader.accept(words)
+        return [*self.words, *words]
 
     def directory_words(self) -> list[str]:
         """Overrides that leave what all jobs of a sweep share out of the names of their directories."""
@@ -210,7 +233,7 @@ class Composer:
 
     def options(self, group: str) -> list[str]:
         """The options of a group, [] if there is no such group."""
-        return self.hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
+        return self.loader.get_group_options(group, ObjectType.CONFIG)
 
     def check_group(self, override: Override) -> None:
         """A group takes the name of an option; Hydra itself answers null with a bare ValueError."""
@@ -238,8 +261,7 @@ class Composer:
         """The plain dictionaries of a composed configuration; empty optional groups become None."""
         try:
             HydraConfig.instance().set_config(config)
-            # part of the directory's name; alone, so that a fault is found under its own key
-            OmegaConf.select(config, "name", throw_on_missing=True)
+            check_places(config, {word.key_or_group for word in self.loader.own})
             directory = OmegaConf.select(config, "hydra.run.dir")
             with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
                 config.hydra.runtime.output_dir = str(directory)

@@ -94,6 +94,45 @@ def test_the_configuration_is_printed_and_nothing_runs(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "words", "expected"),
+    [
+        ("lcsm train model=mam", ["train"], {"model=mamba", "model=mamba2"}),
+        ("python train.py model=mam", ["train"], {"model=mamba", "model=mamba2"}),
+        ("lcsm show model=mam", [], {"model=mamba", "model=mamba2"}),
+        ("lcsm train oscillation=diag oscillation.ta", [], {"oscillation.tau="}),
+        ("lcsm tr", [], {"train"}),
+        ("lcsm ", [], set(COMMANDS)),
+        ("lcsm evaluate ckpt=x", [], set()),
+        ("lcsm train seed=[1, mod", [], set()),
+    ],
+)
+def test_a_shell_completes_a_line(
+    line: str, words: list[str], expected: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("COMP_LINE", line)
+    assert main([*words, "-sc", "query=bash"]) == 0
+    assert set(capsys.readouterr().out.split()) == expected
+
+
+def test_completion_is_installed_for_lcsm_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/lcsm"])
+    assert main(["train", "-sc", "install=bash"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("hydra_bash_completion lcsm")
+
+
+@pytest.mark.parametrize("words", [[], ["install=tcsh"], ["install=bash", "query=bash"], ["query=bash"]])
+def test_a_completion_that_nobody_can_give_is_refused(words: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("COMP_LINE", raising=False)
+    assert main(["train", "--shell-completion", *words]) == 2
+
+
+def test_a_saved_configuration_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "config.yaml").write_text("seed: 5\npaths: {root: here}\n")
+    assert main(["train", f"--config-path={tmp_path}", "--config-name=config", "--cfg=job"]) == 0
+    assert capsys.readouterr().out == "seed: 5\npaths:\n  root: here\n"
+
+
 def test_the_whole_error_is_shown_on_request(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ValueError, match="oscillation=dig"):

@@ -38,6 +38,7 @@ from lcsm.config.messages import (
     Names,
     explain,
     group_without_option,
+    merged_options,
     not_a_directory,
 )
 from lcsm.config.places import check_places
@@ -191,6 +192,11 @@ class Composer:
             )
         except COMPOSITION_ERRORS as error:
             raise UsageError(explain(error, overrides, lambda: self.names(overrides))) from error
+        # Hydra does not note the choice of a file that lists several options
+        shipped = self.name == "train" and self.main == conf_directory()
+        for group in schemas.GROUPS if shipped else ():
+            if group in config and group not in config.hydra.runtime.choices:
+                raise UsageError(merged_options(group, ["...", "..."]))
         return config
 
     def compose_job(self, overrides: Sequence[str]) -> DictConfig:
@@ -242,8 +248,10 @@ class Composer:
             return
         value = override.value()
         names = value if isinstance(value, list) else [value]
-        if not isinstance(value, dict) and not all(isinstance(name, str) for name in names):
+        if not isinstance(value, dict) and not all(isinstance(name, str) and name for name in names):
             raise UsageError(group_without_option(str(override.input_line), options))
+        if isinstance(value, list):
+            raise UsageError(merged_options(override.key_or_group, names))
 
     def names(self, overrides: Sequence[str]) -> Names:
         """Valid names, from the configuration that the choices of options alone give."""
@@ -311,7 +319,7 @@ def make_plan(argv: Sequence[str]) -> Plan:
         base = composer.compose(composer.words)
         sweep = base.hydra.mode == RunMode.MULTIRUN or arguments.multirun
         if not sweep:
-            refuse_sweep_words(composer.parse(composer.words))
+            refuse_sweep_words(composer)
             job = checked_job(composer, base, composer.words)
             return Plan(False, Path(base.hydra.run.dir), [job])
         return plan_sweep(composer, base, composer.words)
@@ -340,15 +348,13 @@ def checked_job(composer: Composer, config: DictConfig, overrides: list[str]) ->
     return job
 
 
-def refuse_sweep_words(overrides: Sequence[Override]) -> None:
+def refuse_sweep_words(composer: Composer) -> None:
     """Several values for one key in a single run."""
-    for override in overrides:
+    for override in composer.parse(composer.words):
         if override.is_sweep_override():
             key, _, value = str(override.input_line).partition("=")
-            raise UsageError(
-                f"{key}={value} gives several values to one key: add -m to run them all,\n"
-                f"or write {key}=[{value}] for a list"
-            )
+            way = f",\nor write {key}=[{value}] for a list" if not composer.options(override.key_or_group) else ""
+            raise UsageError(f"{key}={value} gives several values to one key: add -m to run them all{way}")
 
 
 def plan_sweep(composer: Composer, base: DictConfig, words: Sequence[str]) -> Plan:

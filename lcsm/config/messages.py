@@ -85,7 +85,7 @@ def missing_option(error: MissingConfigException, names: Names) -> str:
         return f"--config-name={option}: no such file in the configuration directories"
     place = f" (named in {where[1]}.yaml)" if where and where[1] != "train" else ""
     if option in EXTRAS:
-        return f"{group}={option} is not installed: pip install 'lcsm[{EXTRAS[option]}]'"
+        return f"{group}={option} is not installed: pip install -c constraints.txt -e '.[{EXTRAS[option]}]'"
     hint = did_you_mean(option, options)
     return f"{group}={option} is not an option{place}{hint}\noptions of {group}: {listed(options)}"
 
@@ -157,10 +157,19 @@ def flat(config: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def group_without_option(override: str, options: Sequence[str]) -> str:
-    """`callbacks=null` or `callbacks=3`."""
+    """`callbacks=null`, `callbacks=3` or `callbacks=`."""
     key = override.lstrip("+").partition("=")[0]
     way = f"write {key}=none" if "none" in options else "name one of them"
     return f"{override} does not name an option of {key}: {way}\noptions of {key}: {listed(options)}"
+
+
+def merged_options(group: str, options: Sequence[object]) -> str:
+    """`oscillation=[ones,diag]`, of which Hydra would make one node."""
+    names = ",".join(map(str, options))
+    return (
+        f"{group}=[{names}] names several options, whose settings would be mixed: name one,\n"
+        f"or run each of them: -m {group}={names}"
+    )
 
 
 def not_a_directory(path: str) -> str:

@@ -18,7 +18,7 @@ MISTAKES = [
     (["oscillation@second=diag"], ["oscillation@second"]),
     (["~oscillation.tua"], ["oscillation.tua", "tau"]),
     (["oscillation=ones", "oscillation.tau=3"], ["oscillation.tau=3", "no settings"]),
-    (["hydra/launcher=submitit_slurm"], ["pip install 'lcsm[slurm]'"]),
+    (["hydra/launcher=submitit_slurm"], ["pip install -c constraints.txt -e '.[slurm]'"]),
     # what + adds
     (["+unknown=1"], ["unknown", "settings"]),
     (["+oscillation.tua=3"], ["oscillation.tua", "tau"]),
@@ -81,7 +81,14 @@ MISTAKES = [
     # not readable, not meant
     (["diag"], ["'diag'", "key=value"]),
     (["seed=[1,"], ["seed=[1,"]),
-    (["seed=1,2"], ["seed=1,2", "-m"]),
+    (["seed=1,2"], ["seed=1,2", "-m", "seed=[1,2]"]),
+    (["oscillation=[ones,diag]"], ["oscillation=[ones,diag]", "-m oscillation=ones,diag"]),
+    (["model=[s4,gla]"], ["model=[s4,gla]", "-m model=s4,gla"]),
+    (["-m", "oscillation=[ones,diag],dense"], ["job 0 of 2", "oscillation=[ones,diag]"]),
+    (["model="], ["model=", "attention"]),
+    (["experiment="], ["experiment=none"]),
+    (["--resolve"], ["--cfg job"]),
+    (["--package=paths"], ["--cfg job"]),
     (["callbacks=null"], ["callbacks=null", "callbacks=none"]),
     (["experiment=null"], ["experiment=null", "experiment=none"]),
     (["model=null"], ["model=null", "attention"]),
@@ -139,6 +146,15 @@ def test_an_experiment_that_names_no_option_is_named(tmp_path: Path):
     text = "# @package _global_\ndefaults:\n  - override /oscillation: dig\n"
     message = fault(user_file(tmp_path, "experiment/mine.yaml", text), "experiment=mine")
     assert "oscillation=dig" in message and "diag" in message
+
+
+def test_several_options_of_one_group_are_refused_in_a_file_too(tmp_path: Path):
+    text = "# @package _global_\ndefaults:\n  - override /oscillation: [ones, diag]\n"
+    assert "oscillation=[" in fault(user_file(tmp_path, "experiment/mine.yaml", text), "experiment=mine")
+
+
+def test_a_list_of_options_is_not_recommended():
+    assert "[" not in fault("oscillation=ones,diag")
 
 
 def test_an_experiment_that_overrides_no_group_is_named(tmp_path: Path):

@@ -135,7 +135,7 @@ class DigitImages(Source):
             from sklearn.datasets import load_digits
         except ModuleNotFoundError as error:
             raise UsageError(
-                "data=digits needs scikit-learn: pip install 'lcsm[digits]', or use data=listops"
+                "data=digits needs scikit-learn: pip install -c constraints.txt -e '.[digits]', or use data=listops"
             ) from error
         digits = load_digits()
         chosen = self.shares.indices(len(digits.target), split)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lcsm.config.compose import make_plan, short
+from lcsm.config.compose import make_plan
 from lcsm.config.locate import conf_directory, options
+from lcsm.config.resolvers import short
 from lcsm.config.schemas import MIXER_GROUPS
 from tests.compose import compose as quickly
 from tests.config.helpers import compose

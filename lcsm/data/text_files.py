@@ -98,7 +98,8 @@ class TextFiles(TextData):
         if self._no_test is not None:
             raise self._no_test
         if "test" not in paths:
-            raise UsageError("this text has no test split: name its files with data.test_files=..., or score split=val")
+            way = "name its files with data.test_files=..." if self._root is None else f"put test.* into {self._root}"
+            raise UsageError(f"this text has no test split: {way}, or score split=val")
         return self._corpus_of({"test": paths["test"]})
 
     def _corpus_of(self, paths: dict[str, list[Path]]) -> Corpus:

@@ -156,6 +156,13 @@ def test_a_text_without_a_test_split_says_so(tmp_path: Path):
         module.val_dataloader()
 
 
+def test_a_folder_without_a_test_file_says_where_to_put_one(tmp_path: Path):
+    make_text(tmp_path)
+    module = make_text(tmp_path, root=str(tmp_path), train_files=None, val_files=None)
+    with pytest.raises(UsageError, match=r"no test split: put test\.\* into .*, or score split=val"):
+        module.evaluation_batches("test", Shard())
+
+
 @pytest.mark.parametrize("settings", KINDS)
 def test_the_second_preparation_only_maps_the_cache(tmp_path: Path, settings, monkeypatch: pytest.MonkeyPatch):
     first = make_text(tmp_path, **settings)

@@ -81,6 +81,14 @@ def test_a_forced_resume_takes_the_schedule_of_the_configuration_and_the_time_th
     assert rates(tmp_path)[11:] == pytest.approx([1e-2 * counted(step) for step in range(11, STEPS)])
 
 
+def test_a_time_that_ends_in_the_warm_up_is_said(
+    tmp_path: Path, clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = CHANGES | {"schedule": CHANGES["schedule"] | {"warmup_steps": 50}}
+    toy_fit(tmp_path, toy_config(**changes), ticking(clock))
+    assert "ended the run in its warm-up, at step 20 of 50" in caplog.text
+
+
 def test_a_time_for_the_schedule_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"set trainer.max_time"):
         toy_fit(tmp_path, toy_config(**CHANGES | {"trainer__max_time": None}))

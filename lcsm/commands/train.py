@@ -147,7 +147,11 @@ def job(config: DictConfig, lock: RunLock | None = None) -> float | None:
 
 
 def train(
-    config: dict[str, Any], run_dir: Path, verbose: bool, signals: StopSignals, lock: RunLock | None
+    config: dict[str, Any],
+    run_dir: Path,
+    verbose: bool,
+    signals: StopSignals | None = None,
+    lock: RunLock | None = None,
 ) -> float | None:
     """Build data, model and task from a checked configuration and fit.
 
@@ -155,8 +159,7 @@ def train(
         config: the resolved configuration as plain dictionaries.
         run_dir: where everything about the run is written.
         verbose: whether to print the score and where the run is.
-        signals: listening.
-        lock: on the directory, None where `fit` takes it.
+        signals, lock: as in `fit`.
     Returns:
         The best value of the metric that the task monitors, the one of the checkpoint that is kept; None without any.
     """
@@ -182,7 +185,7 @@ def train(
     results = fit(task, datamodule, config, run_dir, signals, known, lock)
     if verbose and is_first_rank():
         report(task.monitor, results, run_dir, config["paths"]["root"])
-    if signals.number is not None:
+    if signals is not None and signals.number is not None:
         # it came when the run had ended: all is saved, but whoever started the run asked to stop
         raise interrupted(signals.number, results)
     return score(task.monitor, results)

@@ -154,11 +154,11 @@ def train(
     end: dict[str, Any] = {"status": "failed"}
     start = time.perf_counter()
     mark = run_dir / END_MARK
+    signals.defer(speaks=is_first_rank())
     if is_first_rank():
         mark.unlink(missing_ok=True)
         write_config(config, run_dir / CONFIG)
     try:
-        signals.defer(speaks=is_first_rank())
         trainer.fit(task, datamodule=datamodule, ckpt_path=path and str(path), weights_only=True)
         end = facts | summary(trainer, task, callbacks, time.perf_counter() - start)
     except Interrupted:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from lcsm.config import schemas
 from lcsm.config.annotations import Range, accepts, words
@@ -188,7 +188,7 @@ def check_switches(prefix: str, node: Node, known: dict[str, Any]) -> None:
         node: what the user chose.
         known: name -> annotation, or the same for the settings of a switch that has some.
     """
-    flat = {name: dict | bool | None if isinstance(rule, dict) else rule for name, rule in known.items()}
+    flat = {name: dict | Literal[False] | None if isinstance(rule, dict) else rule for name, rule in known.items()}
     check_fields(prefix, node, Signature(flat), f"{prefix[:-1]}")
     for key, value in node.items():
         if isinstance(value, dict) and isinstance(known[key], dict):
@@ -253,8 +253,9 @@ def check_betas(betas: Any) -> None:
 def check_sizes(config: Node) -> None:
     """Settings of different groups fit each other: heads divide the width they share, the drawn layer exists."""
     width, layers = config["model"]["d_model"], config["model"]["num_layers"]
-    figures = config["callbacks"].get("figures") or {}
-    if isinstance(layer := figures.get("layer"), int) and not 0 <= layer < layers:
+    figures = config["callbacks"].get("figures")
+    layer = figures.get("layer") if isinstance(figures, dict) else None
+    if isinstance(layer, int) and not 0 <= layer < layers:
         raise UsageError(
             f"callbacks.figures.layer={layer} must be at least 0 and below model.num_layers={layers}: "
             "use callbacks.figures.layer=0"

@@ -69,6 +69,7 @@ MISTAKES = [
     (["+mixer@mixers.second.mixer=attention"], ["mixers.second", "model.pattern=[main,second]"]),
     (["callbacks.figures.layer=2"], ["callbacks.figures.layer=2", "model.num_layers=2"]),
     (["callbacks.figures.layer=-1"], ["callbacks.figures.layer=-1"]),
+    (["callbacks.figures=true"], ["callbacks.figures=true"]),
     (["experiment=lra/listops/s6"], ["experiment=lra/listops/s6", "lra/listops/s5"]),
     (
         ["experiment=lra/listops/s5", "model=attention"],

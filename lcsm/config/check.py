@@ -6,6 +6,7 @@ Every fault raises a `UsageError` that names the key. Nothing that a configurati
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -28,6 +29,8 @@ PROVIDED: dict[str, frozenset[str]] = {
 }
 # Settings that the builder fills in where they are null.
 DERIVED = {"mixer": frozenset({"value_dim"})}
+# As many threads as the largest machines have cores: a run may be planned on a smaller one.
+MANY_THREADS = 256
 # Groups whose classes take every setting from the configuration and have no defaults of their own.
 COMPLETE = frozenset({*schemas.MIXER_GROUPS, "channel", "release", "data"})
 
@@ -56,6 +59,7 @@ def check_config(config: Node) -> None:
     check_pattern(config)
     check_release(config)
     check_sizes(config)
+    check_threads(config["threads"])
     check_betas(config["optim"].get("betas"))
 
 
@@ -239,6 +243,16 @@ def check_release(config: Node) -> None:
         "set model.init=torch, or choose the start of another release, e.g. release=normal\n"
         f"models that have one: {listed(models)}"
     )
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuse threads that no machine serves: some need minutes to start so many, others lack the room for them."""
+    cores = os.cpu_count() or 1
+    most = max(MANY_THREADS, 4 * cores)
+    if threads is not None and not 1 <= threads <= most:
+        raise UsageError(
+            f"threads={threads} must be 1 to {most}: this machine has {cores} cores, and null leaves it to torch"
+        )
 
 
 def check_betas(betas: Any) -> None:

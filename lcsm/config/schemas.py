@@ -16,7 +16,8 @@ from lcsm.config.signatures import Signature
 AtLeastOne = Annotated[int, Range(1)]
 Probability = Annotated[float, Range(0, 1)]
 NonNegative = Annotated[float, Range(0)]
-Fraction = Annotated[float, Range(0, 1)]
+# none of something is not a share of it
+Fraction = Annotated[float, Range(0, 1, open=True)]
 
 STAGES = ("source", "input", "expand", "oscillation", "shrink", "normaliser")
 # The groups of one mixer; named mixers in `mixers` have the same.
@@ -44,7 +45,8 @@ class Model:
 
     name: str
     d_model: AtLeastOne
-    num_layers: AtLeastOne
+    # the deepest models that are trained at all have a thousand; ten times that many are built in about a minute
+    num_layers: Annotated[int, Range(1, 10_000)]
     pattern: list[str]
     dropout: Probability
     embedding_dropout: Probability
@@ -130,7 +132,8 @@ RANGES: dict[str, Range] = {
     "num_pairs": COUNT,
     "val_fraction": Range(0, 0.5, open=True),
     "num_workers": Range(0),
-    "vocab_size": Range(2),
+    # ten times the largest in use; tokenizers make room for all of it at once, and abort where there is none
+    "vocab_size": Range(2, 2**24),
     "num_heads": COUNT,
     "state_dim": COUNT,
     "value_dim": COUNT,
@@ -138,7 +141,25 @@ RANGES: dict[str, Range] = {
     "rank": COUNT,
     "every": COUNT,
     "patience": COUNT,
+    "nonfinite_skips": Range(0),
+    "ema": Range(0, 1, open=True),
+    "prompt_tokens": COUNT,
+    "num_tokens": COUNT,
+    "temperature": Range(0),
+    "top_k": COUNT,
+    "top_p": Range(0, 1, open=True),
     "seed": Range(0, 2**32 - 1),
+}
+
+
+# Settings of switches that may be null, where the shipped value does not tell, or is not all that they may be.
+SWITCH_TYPES: dict[str, Any] = {
+    "callbacks.ema": float | None,
+    "callbacks.stop_at": float | Literal["auto"] | None,
+    "callbacks.patience": int | None,
+    "callbacks.checkpoint.every": int | None,
+    "callbacks.samples.top_k": int | None,
+    "callbacks.samples.top_p": float | None,
 }
 
 

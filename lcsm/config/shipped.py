@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lcsm.config.locate import conf_directory
+from lcsm.config.schemas import SWITCH_TYPES
 from lcsm.config.signatures import Signature
 
 
@@ -34,16 +35,12 @@ def switches(group: str) -> dict[str, Any]:
     for path in sorted((conf_directory() / group).glob("*.yaml")):
         for name, value in load(group, path.stem).items():
             if isinstance(value, dict):
-                merged[name] = {key: optional(item) for key, item in value.items()}
+                merged[name] = {
+                    key: SWITCH_TYPES.get(f"{group}.{name}.{key}", kind(item)) for key, item in value.items()
+                }
             elif name not in merged:
-                merged[name] = optional(value)
+                merged[name] = SWITCH_TYPES.get(f"{group}.{name}", kind(value) | None)
     return merged
-
-
-def optional(value: Any) -> Any:
-    """The type of a switch, which may also be null; a text stands for a choice that may as well be a number."""
-    annotation = Any if isinstance(value, str) else kind(value)
-    return annotation if annotation is Any else annotation | None
 
 
 def load(group: str, option: str) -> dict[str, Any]:

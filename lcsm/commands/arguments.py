@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ class Option:
     """One key of a command.
 
     Attributes:
-        kind: int, float, str or bool.
+        kind: int, float, str, bool, or list for names of classes.
         text: what it does.
         default: the value if the key is left out.
         required: whether it must be given.
@@ -31,7 +32,14 @@ class Option:
     choices: tuple[str, ...] = ()
 
 
-KINDS = {int: "an integer", float: "a finite number", str: "a text", bool: "true or false"}
+KINDS = {
+    int: "an integer",
+    float: "a finite number",
+    str: "a text",
+    bool: "true or false",
+    list: "a list of classes, e.g. [my_module.MyOscillation]",
+}
+CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 def read(command: str, words: Sequence[str], options: Mapping[str, Option]) -> tuple[dict[str, Any], list[str]]:
@@ -82,6 +90,12 @@ def convert(key: str, text: str, option: Option) -> Any:
         return text.lower() == "true"
     if option.kind is str:
         return text
+    if option.kind is list:
+        inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+        names = [name.strip() for name in inner.split(",")] if inner.strip() else []
+        if all(CLASS.fullmatch(name) for name in names):
+            return names
+        raise UsageError(f"{key}={text} must be {KINDS[list]}")
     try:
         if option.kind is not bool:
             value = option.kind(text)

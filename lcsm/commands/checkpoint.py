@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lcsm.config.check import (
     check_named_mixer,
     check_pattern,
     check_sizes,
+    check_threads,
     check_value,
     mapping,
 )
@@ -36,25 +38,23 @@ from lcsm.training.checkpoints import (
 )
 
 
-def load(path: str, threads: int | None, allow_targets: str | None) -> Checkpoint:
+def load(path: str, threads: int | None, allow_targets: Sequence[str] | None) -> Checkpoint:
     """Read a checkpoint, or the best one of a run directory.
 
     Args:
         path: a file, the directory of a run, or its `checkpoints` directory.
         threads: CPU threads of torch; None leaves torch's choice.
-        allow_targets: classes outside lcsm that its configuration may name, separated by commas. What the checkpoint
-            itself allows does not count: it may come from anywhere.
+        allow_targets: classes outside lcsm that its configuration may name. What the checkpoint itself allows does not
+            count: it may come from anywhere.
     Raises:
         UsageError: there is none, or it is damaged.
     """
+    check_threads(threads)
     if threads is not None:
-        if threads < 1:
-            raise UsageError(f"threads={threads} must be at least 1")
         torch.set_num_threads(threads)
     checkpoint = read_checkpoint(locate(path))
     require_plausible(checkpoint)
-    allowed = [target.strip() for target in (allow_targets or "").strip("[]").split(",") if target.strip()]
-    return replace(checkpoint, config=checkpoint.config | {"allow_targets": allowed})
+    return replace(checkpoint, config=checkpoint.config | {"allow_targets": list(allow_targets or ())})
 
 
 def locate(path: str) -> Path | str:

@@ -29,7 +29,7 @@ OPTIONS = {
     "max_order": Option(int, "largest number of real states that modal and hybrid try", 256),
     "measure": Option(bool, "whether errors and perplexity are measured on the validation data", True),
     "threads": Option(int, "CPU threads of torch"),
-    "allow_targets": Option(str, "your own classes that the checkpoint may name, e.g. [my_module.MyOscillation]"),
+    "allow_targets": Option(list, "your own classes that the checkpoint may name, e.g. [my_module.MyOscillation]"),
 }
 # what may differ from the run: the text on which errors are measured, and how much of it
 OVERRIDABLE = ("data.", "trainer.", "paths.root")

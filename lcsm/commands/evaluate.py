@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lcsm.commands.arguments import Option, read, refuse_rest, usage_text
+from lcsm.config.suggest import listed
 from lcsm.errors import UsageError
 
 OPTIONS = {
@@ -15,7 +16,7 @@ OPTIONS = {
     "split": Option(str, "data to score; a run never reads its test split", "val", choices=("val", "test")),
     "format": Option(str, "how to print", "table", choices=("table", "json")),
     "threads": Option(int, "CPU threads of torch"),
-    "allow_targets": Option(str, "your own classes that the checkpoint may name, e.g. [my_module.MyOscillation]"),
+    "allow_targets": Option(list, "your own classes that the checkpoint may name, e.g. [my_module.MyOscillation]"),
 }
 # what may differ from the run: the data, and how much of it is computed how
 OVERRIDABLE = ("data.", "trainer.", "paths.root")
@@ -66,6 +67,7 @@ def run(arguments: Sequence[str]) -> int:
     load_weights(task.model, checkpoint)
     measured = evaluate(task, datamodule, config)
     metrics = {name.replace("val/", f"{options['split']}/", 1): value for name, value in measured.items()}
+    # of several devices, each runs the whole command
     if is_first_rank():
         write(options, checkpoint.step, metrics)
     return 0
@@ -110,6 +112,7 @@ def override(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
     from hydra.errors import OverrideParseException
 
     from lcsm.config.messages import not_readable
+    from lcsm.training.run import measuring
 
     changed = json.loads(json.dumps(config))
     try:
@@ -120,6 +123,11 @@ def override(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
         if word.is_sweep_override():
             raise UsageError(f"{word.input_line}: one value at a time; write [a,b] for a list")
         *parents, last = word.key_or_group.split(".")
+        if parents == ["trainer"] and last in config["trainer"] and last not in measuring(config["trainer"]):
+            raise UsageError(
+                f"{word.input_line} has no effect where nothing is trained\n"
+                f"what has one of trainer: {listed(measuring(config['trainer']))}"
+            )
         node = changed
         for parent in parents:
             node = node.get(parent)

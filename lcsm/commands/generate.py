@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from lcsm.commands.arguments import Option, read, refuse_rest, usage_text
 from lcsm.errors import UsageError, shortened
 
+TOLERANCE = 1e-4
 OPTIONS = {
     "ckpt": Option(str, "checkpoint of a language model, or the directory of its run", required=True),
     "prompt": Option(str, "text to continue; - reads it from standard input", required=True),
@@ -24,9 +25,11 @@ OPTIONS = {
         "auto",
         choices=("auto", "ring", "tiles", "boxes", "etsc", "modal", "hybrid"),
     ),
-    "tolerance": Option(float, "largest relative error of a kernel with stream=modal or hybrid", 1e-4),
+    "tolerance": Option(
+        float, f"largest relative error of a kernel with stream=modal or hybrid, {TOLERANCE} if left out"
+    ),
     "threads": Option(int, "CPU threads of torch"),
-    "allow_targets": Option(str, "your own classes that the checkpoint may name, e.g. [my_module.MyOscillation]"),
+    "allow_targets": Option(list, "your own classes that the checkpoint may name, e.g. [my_module.MyOscillation]"),
 }
 EXAMPLES = (
     "lcsm generate ckpt=runs/lcsm/2026-01-31_12-00-00-000000 prompt='def ' num_tokens=500",
@@ -45,6 +48,13 @@ def run(arguments: Sequence[str]) -> int:
     refuse_rest("generate", rest, OPTIONS)
     if not 0 <= options["seed"] < 2**63:
         raise UsageError(f"seed={options['seed']} must be >= 0 and below 2^63")
+    tolerance = TOLERANCE if options["tolerance"] is None else options["tolerance"]
+    if options["tolerance"] is not None and options["stream"] not in ("modal", "hybrid"):
+        raise UsageError(
+            f"tolerance={tolerance} has no effect with stream={options['stream']}: add stream=modal or hybrid"
+        )
+    if not 0 < tolerance < 1:
+        raise UsageError(f"tolerance={tolerance} must lie between 0 and 1, e.g. {TOLERANCE}")
     prompt = read_prompt() if options["prompt"] == "-" else options["prompt"]
 
     import torch
@@ -77,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
             f"lcsm: this conversion holds for {checkpoint.holds} tokens, and the text gets {tokens}: beyond them it is "
             f"not what the convolution writes;\nconvert the checkpoint that it was made from with lags={tokens}\n"
         )
-    attach(model, options["stream"], options["tolerance"], tokens)
+    attach(model, options["stream"], tolerance, tokens)
     ids = generate(
         model,
         prompt_ids,

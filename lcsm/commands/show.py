@@ -60,7 +60,8 @@ def run(arguments: Sequence[str]) -> int:
     check_models(plan)
     config = plan.jobs[0].config
     vocab_size, length, labels = sizes(config)
-    vocab_size, length = options["vocab_size"] or vocab_size, options["length"] or length
+    vocab_size = vocab_size if options["vocab_size"] is None else options["vocab_size"]
+    length = length if options["length"] is None else options["length"]
     card = {"name": config["name"], "vocab_size": vocab_size, "length": length}
     card |= describe(config, vocab_size, length, labels)
     if options["format"] == "json":
@@ -78,7 +79,8 @@ def run_all(options: dict[str, Any], words: Sequence[str]) -> int:
 
     if options["vocab_size"] is not None:
         raise UsageError("lcsm show --all counts layers, which no vocabulary changes: leave out vocab_size")
-    words, length = table.settings(words), options["length"] or 1024
+    words, length = table.settings(words), 1024 if options["length"] is None else options["length"]
+    check_length(length)
     rows = [table.row(name, words, length) for name in table.names()]
     if options["format"] == "json":
         sys.stdout.write(json.dumps(rows) + "\n")
@@ -108,6 +110,12 @@ def sizes(config: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
     return datamodule.vocab_size, datamodule.length, datamodule.kind()
 
 
+def check_length(length: int) -> None:
+    """Refuse a position before the first token."""
+    if length < 1:
+        raise UsageError(f"length={length} must be at least 1")
+
+
 def default_vocabulary(data: dict[str, Any]) -> int:
     """Token ids of a text whose vocabulary has the size of its tokenizer."""
     if data.get("tokenizer") != "bpe":
@@ -124,8 +132,9 @@ def describe(config: dict[str, Any], vocab_size: int, length: int, labels: dict[
     from lcsm.models.build import build_for
     from lcsm.models.inspection import card
 
-    if (vocab_size < 2 and not labels) or length < 1:
-        raise UsageError(f"vocab_size={vocab_size} must be at least 2 and length={length} at least 1")
+    check_length(length)
+    if vocab_size < 2 and not labels:
+        raise UsageError(f"vocab_size={vocab_size} must be at least 2")
     with torch.device("meta"):
         return card(build_for(config, vocab_size, labels), length)
 

@@ -9,6 +9,7 @@ OPTIONS = {
     "top_p": Option(float, "share"),
     "format": Option(str, "form", "table", choices=("table", "json")),
     "quiet": Option(bool, "say nothing", False),
+    "allow_targets": Option(list, "classes"),
 }
 
 
@@ -20,8 +21,22 @@ def fault(*words: str) -> str:
 
 def test_all_ways_to_write_an_option_are_read():
     values, rest = read("test", ["ckpt=a=b.ckpt", "--num_tokens", "3", "--top_p=0.5", "--quiet"], OPTIONS)
-    assert values == {"ckpt": "a=b.ckpt", "num_tokens": 3, "top_p": 0.5, "format": "table", "quiet": True}
+    assert values == {
+        "ckpt": "a=b.ckpt",
+        "num_tokens": 3,
+        "top_p": 0.5,
+        "format": "table",
+        "quiet": True,
+        "allow_targets": None,
+    }
     assert rest == []
+
+
+@pytest.mark.parametrize(
+    ("text", "names"), [("[a.B, c.d.E]", ["a.B", "c.d.E"]), ("a.B", ["a.B"]), ("[]", []), ("", [])]
+)
+def test_a_list_of_classes_is_read(text: str, names: list[str]):
+    assert read("test", ["ckpt=a", f"allow_targets={text}"], OPTIONS)[0]["allow_targets"] == names
 
 
 def test_words_that_are_no_options_are_handed_back():
@@ -37,6 +52,10 @@ def test_words_that_are_no_options_are_handed_back():
         (["ckpt=a", "top_p=nan"], ["top_p=nan", "finite"]),
         (["ckpt=a", "format=jsn"], ["format=jsn", "json"]),
         (["ckpt=a", "quiet=maybe"], ["quiet=maybe", "true or false"]),
+        (["ckpt=a", "allow_targets=["], ["allow_targets=[", "list of classes"]),
+        (["ckpt=a", "allow_targets=[a.B"], ["allow_targets=[a.B", "list of classes"]),
+        (["ckpt=a", "allow_targets=Mine"], ["allow_targets=Mine", "list of classes"]),
+        (["ckpt=a", "allow_targets=a.B,,c.D"], ["allow_targets=a.B,,c.D", "list of classes"]),
         (["ckpt=a", "ckpt=b"], ["ckpt", "twice"]),
         (["ckpt=a", "num_token=3"], ["num_token=3", "num_tokens"]),
         (["ckpt=a", "num_tokens"], ["num_tokens", "no value"]),

@@ -53,6 +53,10 @@ def test_a_test_text_that_the_run_did_not_name_can_be_scored(
         (["data.num_val=0"], ["data.num_val=0"]),
         (["trainer.devices=64"], ["trainer.devices=64", "CPU cores"]),
         (["trainer.max_stpes.x=3"], ["trainer.max_stpes.x"]),
+        (["trainer.max_steps=5"], ["trainer.max_steps=5", "no effect", "limit_val_batches"]),
+        (["trainer.limit_val_batches=0"], ["trainer.limit_val_batches=0", "> 0"]),
+        (["threads=100000"], ["threads=100000", "cores"]),
+        (["allow_targets=["], ["allow_targets=[", "list of classes"]),
         (["format=yaml"], ["format=yaml", "json"]),
     ],
 )
@@ -61,6 +65,13 @@ def test_a_mistake_is_one_message(
 ):
     status, _, message = said(capsys, "evaluate", f"ckpt={recall_run}", *words)
     assert status == 2 and all(name in message for name in named) and len(message.splitlines()) <= 3
+
+
+def test_of_several_devices_one_prints(
+    recall_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("lightning.pytorch.utilities.rank_zero_only.rank", 1)
+    assert said(capsys, "evaluate", f"ckpt={recall_run}")[:2] == (0, "")
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint"])

@@ -46,6 +46,8 @@ def test_the_prompt_may_come_from_standard_input(
         (["prompt=a", "top_p=2"], "top_p=2"),
         (["prompt=a", "seed=-1"], "seed=-1"),
         (["prompt=a", "threads=0"], "threads=0"),
+        (["prompt=a", "tolerance=1e-3"], "tolerance=0.001 has no effect with stream=auto"),
+        (["prompt=a", "tolerance=5", "stream=modal"], "tolerance=5.0 must lie between 0 and 1"),
         (["prompt=a", "tempreature=1"], "temperature"),
         ([], "prompt is missing"),
     ],

@@ -113,8 +113,11 @@ def make_writable(run_dir: Path) -> None:
         with tempfile.TemporaryFile(dir=run_dir):
             fault = misplaced(run_dir)
     except OSError as error:
+        # file systems such as /proc answer so for a folder that is there and takes none
+        why = "it takes no folders" if isinstance(error, FileNotFoundError) else error.strerror
         raise UsageError(
-            f"run directory {run_dir} cannot be written: {error.strerror}\nchoose another place, such as paths.root=..."
+            f"run directory {shortened(str(run_dir))} cannot be written: {why}\n"
+            "choose another place, such as paths.root=..."
         ) from error
     if fault is not None:
         raise UsageError(f"run directory {run_dir}: {fault}")

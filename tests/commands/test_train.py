@@ -74,8 +74,8 @@ def test_a_start_into_a_directory_in_use_writes_nothing_there(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_a_model_that_is_too_large_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert train(tmp_path, "data.vocab_size=1000000000000") == 1
+def test_a_batch_that_is_too_large_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert train(tmp_path, "data.batch_size=1000000000000") == 1
     message = capsys.readouterr().err.splitlines()[-2:]
     assert "out of memory" in message[0] and "data.batch_size" in message[1]
 
@@ -133,6 +133,16 @@ def test_a_place_that_cannot_be_written_is_named_before_anything_runs(
     assert train(tmp_path / "file") == 2
     message = capsys.readouterr().err
     assert str(tmp_path / "file") in message and "paths.root" in message and len(message.splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["paths.root=/proc/x"], ["paths.root=/proc/self/x"], ["paths.root=" + "a" * 300], ["hydra.run.dir=/dev/null/x"]],
+)
+def test_a_place_that_takes_no_folder_is_not_said_to_be_missing(words: list[str], capsys: pytest.CaptureFixture[str]):
+    status, _, message = said(capsys, "train", *words)
+    assert status == 2 and "No such file" not in message and "paths.root" in message
+    assert len(message.splitlines()) <= 3
 
 
 def users_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cls: str, settings: str) -> list[str]:

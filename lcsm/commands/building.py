@@ -14,7 +14,7 @@ from lcsm.components import resolve
 from lcsm.errors import UsageError
 from lcsm.models.build import build_for
 from lcsm.tasks.base import Task
-from lcsm.training.parameter_groups import build_optimiser
+from lcsm.training.parameter_groups import build_optimiser, check_rates, parameter_groups
 from lcsm.training.run import check_trainer
 
 LABELLED = ("targets at every position", "a label for each sequence", "a label for each pair of sequences")
@@ -69,8 +69,24 @@ def check_training(config: dict[str, Any]) -> None:
         UsageError: one of them does not, or the machine has not as many devices.
     """
     build_datamodule(config)
-    build_optimiser(config)(nn.Linear(1, 1))
+    build_optimiser(config | {"optim": config["optim"] | {"groups": None}})(nn.Linear(1, 1))
+    check_rates(config["optim"])
     check_trainer(config["trainer"])
+
+
+def check_groups(config: dict[str, Any]) -> None:
+    """Whether every pattern of a parameter group fits some parameter.
+
+    Raises:
+        UsageError: one fits none.
+    """
+    if not any((own or {}).get("match") for own in (config["optim"].get("groups") or {}).values()):
+        return
+    datamodule = build_datamodule(config)
+    # no vocabulary changes a name
+    vocab_size, facts = (datamodule.vocab_size, datamodule.kind()) if documents(datamodule) else (2, {})
+    with torch.device("meta"):
+        parameter_groups(build_for(config, vocab_size, facts), config["optim"])
 
 
 def documents(datamodule: Any) -> int:

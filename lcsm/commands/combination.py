@@ -17,7 +17,7 @@ from lcsm.config.locate import conf_directory
 from lcsm.config.signatures import of_object
 from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
-from lcsm.models.build import BASES, check_model, rehearse
+from lcsm.models.build import BASES, check_model, count_parameters, rehearse
 
 MODEL = ("model", "mixers", "block", "channel", "release", "allow_targets", *schemas.MIXER_GROUPS)
 TRAINING = ("data", "task", "optim", "schedule", "trainer", "allow_targets")
@@ -30,11 +30,14 @@ def check_plan(plan: Plan) -> None:
         UsageError: a job cannot be built or trained as asked; the text names it where there are several.
     """
     check_jobs(plan, (*MODEL, "task"), check_learning)
+    if plan.here:
+        check_jobs(plan, (*MODEL, "data"), check_memory)
     check_jobs(plan, MODEL, check_forward)
 
-    from lcsm.commands.building import check_training
+    from lcsm.commands.building import check_groups, check_training
 
     check_jobs(plan, TRAINING, check_training)
+    check_jobs(plan, (*MODEL, *TRAINING), check_groups)
 
 
 def check_models(plan: Plan) -> None:
@@ -100,6 +103,23 @@ def check_combination(config: dict[str, Any]) -> dict[str, Mixer]:
         if not hint or "oscillation" not in str(error) or len(str(error).splitlines()) > 2:
             raise
         raise UsageError(f"{error}\n{hint}") from error
+
+
+def check_memory(config: dict[str, Any]) -> None:
+    """Whether the weights fit into this machine, where they are made: 4 bytes for each, gradients and Adam left out.
+
+    Raises:
+        UsageError: they do not.
+    """
+    sizes = config["model"]
+    numbers = count_parameters(config) + (config["data"].get("vocab_size") or 0) * sizes["d_model"]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 4 * numbers > memory:
+        raise UsageError(
+            f"a model of {numbers:.3g} parameters takes {4 * numbers / 2**30:,.0f} GiB, and this machine has "
+            f"{memory / 2**30:,.0f}\nuse smaller sizes: model.d_model={sizes['d_model']}, model.num_layers="
+            f"{sizes['num_layers']}, mixer.state_dim={config['mixer'].get('state_dim')}, data.vocab_size"
+        )
 
 
 def check_forward(config: dict[str, Any]) -> None:

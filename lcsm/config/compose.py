@@ -46,6 +46,7 @@ from lcsm.config.resolvers import register_resolvers
 from lcsm.errors import UsageError
 
 VERSION_BASE = "1.3"
+LAUNCHED_HERE = ("BasicLauncher", "JoblibLauncher")
 register_resolvers()
 
 
@@ -66,12 +67,14 @@ class Plan:
         directory: where the run, or the sweep, is to be written.
         jobs: the jobs in order; only the first known one where a sweeper chooses its values while it runs.
         complete: whether `jobs` are all of them.
+        here: whether the jobs run on this machine.
     """
 
     sweep: bool
     directory: Path
     jobs: list[Job] = field(default_factory=list)
     complete: bool = True
+    here: bool = True
 
 
 def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -345,7 +348,8 @@ def plan_sweep(composer: Composer, base: DictConfig, words: Sequence[str]) -> Pl
             jobs.append(checked_job(composer, config, overrides))
         except UsageError as error:
             raise in_job(error, number, combinations) from error
-    return Plan(True, Path(base.hydra.sweep.dir), jobs, complete)
+    here = base.hydra.launcher._target_.rpartition(".")[2] in LAUNCHED_HERE
+    return Plan(True, Path(base.hydra.sweep.dir), jobs, complete, here)
 
 
 def refuse_nested_processes(config: DictConfig) -> None:

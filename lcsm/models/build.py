@@ -263,6 +263,23 @@ def check_model(config: dict[str, Any]) -> dict[str, Mixer]:
         return {name: builder.block(layer).mixer for layer, name in enumerate(pattern)}
 
 
+def count_parameters(config: dict[str, Any]) -> int:
+    """Numbers that the layers of a model learn, from one layer of every kind, built without memory.
+
+    What several layers share counts once, as their first layer makes it.
+    """
+    builder, layers = Builder(config), config["model"]["num_layers"]
+    pattern = config["model"]["pattern"][:layers]
+    with torch.device("meta"):
+        blocks = [builder.block(layer) for layer in range(len(pattern))]
+    shared = {id(weight): weight.numel() for module in builder.common.values() for weight in module.parameters()}
+    total = sum(shared.values())
+    for first, block in enumerate(blocks):
+        own = sum(weight.numel() for weight in block.parameters() if id(weight) not in shared)
+        total += own * len(range(first, layers, len(pattern)))
+    return total
+
+
 def rehearse(config: dict[str, Any]) -> None:
     """Let the first layers read two tokens, there and back: some values show only then what a stage refuses.
 

@@ -18,7 +18,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 
-from lcsm.errors import UsageError, first_line
+from lcsm.errors import UsageError, first_line, shortened
 from lcsm.tasks.base import Task
 from lcsm.training.callbacks.best import Best
 from lcsm.training.callbacks.build import Callbacks, build_callbacks

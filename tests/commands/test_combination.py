@@ -5,7 +5,7 @@ from lcsm.commands.train import without_algorithm
 from lcsm.config.compose import make_plan
 from lcsm.config.locate import conf_directory, options
 from lcsm.errors import UsageError
-from lcsm.models.build import build_model
+from lcsm.models.build import build_model, count_parameters
 
 MODELS = [name for name in options(conf_directory())["model"]]
 
@@ -55,6 +55,7 @@ def test_labels_are_learnt_in_both_directions():
         (["mixer.algorithm=fastest"], ["mixer.algorithm", "fastest"]),
         (["mixer.gate=silo"], ["mixer.gate"]),
         (["trainer.strategy=fsdp"], ["trainer.strategy", "ddp"]),
+        (["trainer.strategy=ddp_spawn"], ["trainer.strategy=ddp_spawn", "trainer.strategy=ddp,"]),
         (["trainer.devices=1000"], ["trainer.devices=1000", "CPU cores"]),
         (["trainer.accelerator=gpx"], ["gpx"]),
         (["oscillation=dss_softmax"], ["expand=hand_crafted", "model=dss_softmax"]),
@@ -63,6 +64,18 @@ def test_labels_are_learnt_in_both_directions():
         (["-m", "data.num_pairs=4,40"], ["job 1 of 2", "data.num_pairs=16"]),
         (["-m", "task=lm", "data=text", "data.train_files=a,b"], ["job 0 of 2", "a"]),
         (["optim.groups.oscillation=3"], ["optim.groups.oscillation=3"]),
+        (["+optim.groups.x.match=['*nothing*']"], ["optim.groups.x.match='*nothing*'", "backbone.layers.1"]),
+        (
+            ["-m", "oscillation=diag,ones", "+optim.groups.x.match=['*.oscillation.*']"],
+            ["job 1 of 2", "optim.groups.x"],
+        ),
+        (
+            ["task=classification", "data=listops", "+optim.groups.x.match=['*.embeding.*']"],
+            ["optim.groups.x.match='*.embeding.*'", "SequenceClassifier"],
+        ),
+        (["model.d_model=1000000"], ["4e+12 parameters", "GiB", "model.d_model=1000000"]),
+        (["mixer.state_dim=1000000000"], ["parameters", "mixer.state_dim=1000000000"]),
+        (["-m", "model.num_layers=2,10000", "model.d_model=4096"], ["job 1 of 2", "model.num_layers=10000"]),
         (["shrink=gsa"], ["use oscillation=gsa", "oscillation=diag shrink=gsa"]),
         (["model=gsa", "oscillation=s4_fourier"], ["use oscillation=gsa", "oscillation=s4_fourier"]),
     ],
@@ -73,6 +86,18 @@ def test_stages_that_do_not_go_together_are_named(words: list[str], named: list[
     message = str(caught.value)
     assert all(name in message for name in named), message
     assert len(message.splitlines()) <= 3
+
+
+@pytest.mark.parametrize("words", [[], ["task=classification", "data=listops"]])
+def test_a_pattern_that_fits_a_parameter_is_accepted(words: list[str]):
+    check_plan(make_plan([*words, "+optim.groups.x.match=['*.oscillation.*','backbone.norm.*']"]))
+
+
+@pytest.mark.parametrize("words", [[], ["model=hgrn"], ["experiment=hybrid", "model.num_layers=3"]])
+def test_parameters_are_counted_before_they_are_made(words: list[str]):
+    config = make_plan(words).jobs[0].config
+    layers = build_model(config, 8).backbone.layers
+    assert count_parameters(config) == sum(weight.numel() for weight in layers.parameters())
 
 
 def test_an_oscillation_that_only_the_loop_runs_names_the_model_with_its_partners():

@@ -1,9 +1,19 @@
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lcsm.cli import main
 from tests.commands.helpers import TINY, run_directory, train
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Take the handlers away that a command adds: they write to what the test captured, which is closed later."""
+    before = list(logging.root.handlers)
+    yield
+    logging.root.handlers[:] = [handler for handler in logging.root.handlers if handler in before]
 
 
 @pytest.fixture(scope="package")

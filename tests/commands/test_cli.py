@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -35,10 +34,9 @@ def test_help_imports_nothing_heavy(words: list[str]):
     assert modules_after(words) == set()
 
 
-def test_help_is_quick_and_lists_groups_options_and_descriptions():
-    start = time.perf_counter()
+def test_help_lists_groups_options_and_descriptions():
     result = command("--help")
-    assert time.perf_counter() - start < 2 and result.returncode == 0
+    assert result.returncode == 0
     for text in ("oscillation\n", "* diag ", "Data-driven decay of every row", "--config-dir", "mqar_ablation"):
         assert text in result.stdout
 
@@ -60,9 +58,7 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
 # what each mistake is told is tested in tests/config/test_errors.py
 @pytest.mark.parametrize("words", [["optim.lr=nan"], ["-m", "seed=1,2", "model=dig"]])
 def test_a_mistake_ends_with_status_2_and_three_lines(words: list[str], tmp_path: Path):
-    start = time.perf_counter()
     result = command(*words, directory=tmp_path)
-    assert time.perf_counter() - start < 5
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr.startswith("lcsm: ") and len(result.stderr.splitlines()) <= 3
     assert list(tmp_path.iterdir()) == []

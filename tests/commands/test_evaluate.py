@@ -35,7 +35,7 @@ def test_a_test_text_that_the_run_did_not_name_can_be_scored(
     text_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "test.txt").write_text("Über den Wolken ist es still. " * 20, encoding="utf-8")
-    words = ["evaluate", f"ckpt={text_run}", "split=test", "--format", "json"]
+    words = ["evaluate", f"ckpt={text_run}", f"paths.root={text_run.parents[1]}", "split=test", "--format", "json"]
     status, output, _ = said(capsys, *words, f"data.test_files={tmp_path / 'test.txt'}")
     assert status == 0 and json.loads(output.splitlines()[-1])["test/bits_per_byte"] > 0
     status, _, message = said(capsys, *words)

@@ -140,7 +140,7 @@ def partners(config: dict[str, Any]) -> str:
     """Which models bring the stages that go with the chosen oscillation; "" where the chosen model is one, or none."""
     choices = config.get("choices") or {}
     option = choices.get("oscillation")
-    chosen = re.compile(rf"override /oscillation: {option}$", re.MULTILINE)
+    chosen = re.compile(rf"override /oscillation: {re.escape(str(option))}$", re.MULTILINE)
     files = sorted((conf_directory() / "model").glob("*.yaml"))
     models = [path.stem for path in files if chosen.search(path.read_text(encoding="utf-8"))]
     if not models or choices.get("model") in models:

@@ -89,6 +89,10 @@ WAYS: dict[str, tuple[Callable[[Stranger], list[str]], str]] = {
         lambda s: s.saved(hydra={"searchpath": ["pkg://MODULE"]}),
         "hydra.searchpath stands in config.yaml",
     ),
+    "file of lcsm's name beside a saved run": (
+        lambda s: (s.offer("hydra/default.yaml", CALLBACK), s.saved())[1],
+        "hydra.",
+    ),
     "handler of a sweep's own log": (
         lambda s: ["-m", "seed=1,2", *s.experiment(hydra=handler("()", "hydra_logging"))],
         "hydra.hydra_logging.handlers.x.()",

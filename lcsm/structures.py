@@ -85,10 +85,10 @@ class Structure:
         return self.map(lambda value: value.flip(1))
 
     def place(self, inputs: Inputs, expand: Factor) -> tuple[Inputs, Factor]:
-        """Scale what is written on its cheaper side: a gain without N axis on the inputs, else on the expand."""
+        """Scale what is written on its cheaper side: a real gain without N axis on the inputs, else on the expand."""
         if self.gain is None:
             return inputs, expand
-        if self.gain.shape[3] == 1:
+        if self.gain.shape[3] == 1 and not self.gain.is_complex():
             return inputs * self.gain[:, :, :, 0], expand
         return inputs, expand * self.gain
 

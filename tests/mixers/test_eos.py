@@ -56,6 +56,8 @@ COMBINATIONS = [
     ("input=hgrn_complex", "expand=linear_attention", "oscillation=dss_exp", "shrink=query_corrected"),
     ("mixer=channels", "input=hgrn_complex", "expand=learned", "oscillation=s4d_lin", "shrink=rwkv5"),
     ("oscillation=s4d_lin", "expand=linear_attention", "shrink=metala"),
+    # a complex gain of one row
+    ("oscillation=s4d_lin", "expand=learned_channels", "shrink=hand_crafted", "mixer.state_dim=1"),
 ]
 # Stages and settings that do not go together, and what the refusal says. The first oscillation needs partners which
 # only its own models have.

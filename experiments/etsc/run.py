@@ -22,7 +22,7 @@ from rich.progress import track
 from lcsm.conversion.etsc import etsc, reference_etsc, reference_outputs, rounding_etsc
 from lcsm.conversion.hankel import lower_bound
 from lcsm.conversion.modal import certificate, search
-from lcsm.conversion.recurrence import Recurrence, relative_error
+from lcsm.conversion.system import ModalSystem, relative_error
 from lcsm.ops.streaming.base import Convolver, convolve
 from lcsm.ops.streaming.boxes import Boxes, Piece
 from lcsm.ops.streaming.ring import Ring
@@ -93,7 +93,7 @@ def error(quick: bool) -> Iterator[dict[str, Any]]:
                 }
 
 
-def gradient(kernel: Tensor, modes: int, steps: int) -> Recurrence:
+def gradient(kernel: Tensor, modes: int, steps: int) -> ModalSystem:
     """A modal fit by Adam on log-decays, angles, residues and the tap at lag 0, from a random start."""
     count, length = kernel.shape
     lags = torch.arange(length - 1, dtype=torch.float64)
@@ -113,7 +113,7 @@ def gradient(kernel: Tensor, modes: int, steps: int) -> Recurrence:
         if float(missed.detach().sum()) < float(least.sum()):
             least = missed.detach()
             values = torch.polar((-rate.detach().exp()).exp(), angle.detach())
-            best = Recurrence(first, values, torch.view_as_complex(weights.detach().clone()))
+            best = ModalSystem(first, values, torch.view_as_complex(weights.detach().clone()))
         missed.sum().backward()
         optimiser.step()
         schedule.step()
@@ -187,8 +187,8 @@ def steppers(length: int) -> dict[str, Callable[[Tensor, Any], tuple[Tensor, Any
         pieces.append(Piece(torch.randn(taps, WIDTH), factor, offset))
         offset += taps * factor
     values = torch.polar(torch.full((WIDTH, 8), 0.99), torch.rand(WIDTH, 8) * 3)
-    modal = Recurrence(torch.randn(WIDTH, 1), values, torch.randn(WIDTH, 8, dtype=torch.complex64))
-    hybrid = Recurrence(torch.randn(WIDTH, 32), values, torch.randn(WIDTH, 8, dtype=torch.complex64))
+    modal = ModalSystem(torch.randn(WIDTH, 1), values, torch.randn(WIDTH, 8, dtype=torch.complex64))
+    hybrid = ModalSystem(torch.randn(WIDTH, 32), values, torch.randn(WIDTH, 8, dtype=torch.complex64))
     return {
         "whole FFT again": whole_again(kernel),
         "growing cache": growing_cache(kernel),

@@ -196,7 +196,7 @@ def without_algorithm(model: Any, config: dict[str, Any]) -> str:
     from lcsm.commands.combination import partners
 
     mixers = enumerate(model.backbone.mixers())
-    slow = [index for index, mixer in mixers if mixer.algorithm == "reference" and len(mixer.fits) == 1]
+    slow = [index for index, mixer in mixers if mixer.algorithm == "reference" and len(mixer.available) == 1]
     if not slow:
         return ""
     hint = partners(config) or "other stages may have one: lcsm show"

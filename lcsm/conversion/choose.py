@@ -7,7 +7,7 @@ from typing import NamedTuple
 from lcsm.conversion.etsc import rounding_etsc
 from lcsm.conversion.hybrid import hybrid, work
 from lcsm.conversion.modal import Certificate, Fit, certificate, modal
-from lcsm.conversion.recurrence import rounded_error
+from lcsm.conversion.system import rounded_error
 from lcsm.errors import UsageError
 from lcsm.shapes import Float, Tensor
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from lcsm.conversion.recurrence import Recurrence, rounded_error, widened
+from lcsm.conversion.system import ModalSystem, rounded_error, widened
 from lcsm.errors import UsageError
 from lcsm.shapes import Complex, Float, Tensor
 
@@ -27,7 +27,7 @@ def etsc(
     roots: Literal["odd", "all"] = "odd",
     radius: Float[Tensor, " C"] | float = 1.0,
     length: int | None = None,
-) -> Recurrence:
+) -> ModalSystem:
     """The recurrence of a kernel's effective coefficients, in double precision.
 
     Args:
@@ -56,10 +56,10 @@ def etsc(
     values = torch.polar(torch.ones_like(angle), angle)
     values = torch.where(alone, torch.complex(values.real.round(), torch.zeros_like(angle)), values)
     weights = torch.where(alone, torch.complex(weights.real, torch.zeros_like(weights.real)), 2 * weights)
-    return Recurrence(taps.new_zeros(len(taps), 0), scale * values, weights.resolve_conj())
+    return ModalSystem(taps.new_zeros(len(taps), 0), scale * values, weights.resolve_conj())
 
 
-def rounding_etsc(kernel: Float[Tensor, "C n"]) -> Recurrence:
+def rounding_etsc(kernel: Float[Tensor, "C n"]) -> ModalSystem:
     """The form of `etsc` that rounding harms least, for each channel.
 
     Odd roots, but for kernels with a large mean: that is one mode of the other form, which stands still without error.
@@ -70,7 +70,7 @@ def rounding_etsc(kernel: Float[Tensor, "C n"]) -> Recurrence:
     if not bool(better.any()):
         return odd
     odd = widened(odd, every.eigenvalues.shape[1])
-    return Recurrence(
+    return ModalSystem(
         odd.taps,
         torch.where(better[:, None], every.eigenvalues, odd.eigenvalues),
         torch.where(better[:, None], every.weights, odd.weights),

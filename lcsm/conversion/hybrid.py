@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lcsm.conversion.modal import Certificate, Fit, modal, search
-from lcsm.conversion.recurrence import Recurrence
+from lcsm.conversion.system import ModalSystem
 from lcsm.shapes import Float, Tensor
 
 # channels on which the numbers of taps are compared, evenly spread
@@ -11,7 +11,7 @@ SAMPLE = 16
 FEWEST_TAPS = 4
 
 
-def work(system: Recurrence) -> int:
+def work(system: ModalSystem) -> int:
     """Real multiplications per token and channel: one for a tap, six for a complex mode."""
     return system.taps.shape[1] + 6 * system.eigenvalues.shape[1]
 

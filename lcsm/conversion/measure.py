@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from lcsm.conversion.model import Converted, Site
-from lcsm.conversion.recurrence import Recurrence
 from lcsm.conversion.streams import attach
+from lcsm.conversion.system import ModalSystem
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.language_model import LanguageModel
 from lcsm.shapes import Tensor, Tokens
@@ -102,7 +102,7 @@ def rows(before: LanguageModel, converted: Converted, batches: Iterable[tuple[To
     return found
 
 
-def remainder(system: Recurrence, site: Site, lags: int) -> Tensor:
+def remainder(system: ModalSystem, site: Site, lags: int) -> Tensor:
     """The 2-norm of the recurrence's kernel beyond its lags, relative to the convolution's, largest over channels."""
     kernel = site.kernel(lags).norm(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
     return (system.kernel(BEYOND * lags)[:, lags:].norm(dim=1) / kernel).max()
@@ -145,7 +145,7 @@ def output_errors(
 
 def step_time(model: LanguageModel, site: Site) -> float:
     """Microseconds of one token of one sequence in a module, the median over some tokens."""
-    module, problem = model.get_submodule(site.name), site.module.problem
+    module, problem = model.get_submodule(site.name), site.module.recurrence.problem
     shape, start = [1, 1, problem.num_heads, problem.value_dim], None
     if isinstance(module, EosMixer):
         shape, start = [1, 1, model.backbone.d_model], module.initial_state()

@@ -13,7 +13,7 @@ import torch
 
 from lcsm.conversion import hankel
 from lcsm.conversion.hankel import Spectrum
-from lcsm.conversion.recurrence import Recurrence, joined, rounded_error, widened
+from lcsm.conversion.system import ModalSystem, joined, rounded_error, widened
 from lcsm.shapes import Complex, Float, Int, Tensor
 
 LARGEST_MODULUS = 1.0
@@ -47,7 +47,7 @@ class Fit(NamedTuple):
         certificate: of the same kernel and tolerance.
     """
 
-    system: Recurrence
+    system: ModalSystem
     errors: Float[Tensor, " C"]
     orders: Int[Tensor, " C"]
     certificate: Certificate
@@ -116,14 +116,14 @@ def bounded(kernel: Float[Tensor, "C L"], tolerance: float, max_order: int) -> t
 
 def search(
     kernel: Float[Tensor, "C L"], tolerance: float, taps: int, max_order: int, found: Spectrum | None = None
-) -> tuple[Recurrence, Float[Tensor, " C"]]:
+) -> tuple[ModalSystem, Float[Tensor, " C"]]:
     """The smallest systems within the tolerance and their errors; see `modal`.
 
     Args:
         found: the Hankel matrices of the lags behind the taps, where they were decomposed before.
     """
     rest = kernel[:, taps:]
-    best = Recurrence(kernel[:, :taps], *(kernel.new_zeros(len(kernel), 0, dtype=torch.complex128),) * 2)
+    best = ModalSystem(kernel[:, :taps], *(kernel.new_zeros(len(kernel), 0, dtype=torch.complex128),) * 2)
     errors = rounded_error(best, kernel)
     if rest.shape[1] < 2:
         return best, errors
@@ -148,7 +148,7 @@ def search(
 
 
 def narrow(
-    best: Recurrence,
+    best: ModalSystem,
     errors: Float[Tensor, " C"],
     kernel: Float[Tensor, "C L"],
     taps: int,
@@ -156,7 +156,7 @@ def narrow(
     tolerance: float,
     failed: Int[Tensor, " C"],
     met: Int[Tensor, " C"],
-) -> tuple[Recurrence, Float[Tensor, " C"]]:
+) -> tuple[ModalSystem, Float[Tensor, " C"]]:
     """Bisect between the last order that failed and the first that met the tolerance, for every channel."""
     while True:
         middle = (failed + met + 1) // 2
@@ -172,14 +172,14 @@ def narrow(
 
 
 def improve(
-    best: Recurrence,
+    best: ModalSystem,
     errors: Float[Tensor, " C"],
     kernel: Float[Tensor, "C L"],
     taps: int,
     found: Spectrum,
     chosen: Int[Tensor, " c"],
     order: int,
-) -> tuple[Recurrence, Float[Tensor, " C"]]:
+) -> tuple[ModalSystem, Float[Tensor, " C"]]:
     """The systems with those channels replaced for which an order is better."""
     if len(chosen) == 0:
         return best, errors
@@ -188,8 +188,8 @@ def improve(
 
 
 def replaced(
-    best: Recurrence, errors: Tensor, tried: Recurrence, missed: Tensor, chosen: Tensor, which: Tensor
-) -> tuple[Recurrence, Tensor]:
+    best: ModalSystem, errors: Tensor, tried: ModalSystem, missed: Tensor, chosen: Tensor, which: Tensor
+) -> tuple[ModalSystem, Tensor]:
     """Systems and errors with the channels `chosen[which]` taken from `tried`."""
     modes = max(best.eigenvalues.shape[1], tried.eigenvalues.shape[1])
     best, tried, errors = widened(best, modes), widened(tried, modes), errors.clone()
@@ -197,19 +197,19 @@ def replaced(
     values, weights = best.eigenvalues.clone(), best.weights.clone()
     values[target], weights[target], errors[target] = tried.eigenvalues[which], tried.weights[which], missed[which]
     used = int((weights != 0).sum(1).max())
-    return Recurrence(best.taps, values[:, :used], weights[:, :used]), errors
+    return ModalSystem(best.taps, values[:, :used], weights[:, :used]), errors
 
 
 def fitted(
     kernel: Float[Tensor, "c L"], taps: int, found: Spectrum, chosen: Int[Tensor, " c"], order: int
-) -> tuple[Recurrence, Float[Tensor, " c"]]:
+) -> tuple[ModalSystem, Float[Tensor, " c"]]:
     """Systems of one order, and their errors."""
     parts = []
     # the matrices of the least squares have one entry for every lag and state
     for index in torch.arange(len(chosen)).split(max(1, hankel.BLOCK // (kernel.shape[1] * order))):
         vectors = found.vectors[chosen[index], :, :order]
         values = eigenvalues(vectors)
-        parts.append(Recurrence(kernel[index, :taps], *fold(values, residues(values, kernel[index, taps:]))))
+        parts.append(ModalSystem(kernel[index, :taps], *fold(values, residues(values, kernel[index, taps:]))))
     system = joined(parts)
     return system, rounded_error(system, kernel)
 

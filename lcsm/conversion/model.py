@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from lcsm.conversion.choose import Choice, convert_kernel
-from lcsm.conversion.recurrence import Recurrence
+from lcsm.conversion.system import ModalSystem
 from lcsm.errors import UsageError
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.build import build_model
@@ -55,12 +55,12 @@ class Site(NamedTuple):
     @property
     def lags(self) -> int:
         """Number of inputs that the memory holds."""
-        return self.module.problem.state_dim
+        return self.module.recurrence.problem.state_dim
 
     @property
     def numbers(self) -> int:
         """Real numbers that the memory of one sequence has."""
-        problem = self.module.problem
+        problem = self.module.recurrence.problem
         return problem.num_heads * problem.state_dim * problem.value_dim
 
     def kernel(self, lags: int) -> Float[Tensor, "C L"]:
@@ -99,7 +99,7 @@ def find_sites(model: LanguageModel) -> list[Site]:
     for name, module in model.named_modules():
         if not isinstance(module, (EosMixer, ShiftBlock)) or not isinstance(module.shrink, KernelShrink):
             continue
-        if isinstance(module, EosMixer) and module.reverse is not None:
+        if isinstance(module, EosMixer) and module.second_pass is not None:
             raise UsageError(
                 f"{name} is bidirectional: it sees the future, which no recurrence and no stream can\n"
                 "train with mixer.reverse=none to generate or convert"
@@ -214,7 +214,7 @@ def recurrent_groups(groups: dict[str, Any], taps: int, modes: int) -> dict[str,
     }
 
 
-def fill(module: Any, system: Recurrence) -> None:
+def fill(module: Any, system: ModalSystem) -> None:
     """Write a recurrence into the stages of a mixer, or of a convolution inside a stage."""
     inner = module.shrink if isinstance(module.shrink, ModalKernel) else None
     oscillation = module.oscillation if inner is None else inner.oscillation

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from lcsm.conversion.model import MAX_ORDER, RECURRENT, Site, convert_kernels, find_sites
-from lcsm.conversion.recurrence import Recurrence
+from lcsm.conversion.system import ModalSystem
 from lcsm.errors import UsageError
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.language_model import LanguageModel
 from lcsm.ops.problem import Problem
+from lcsm.ops.recurrence import Recurrence, Written
 from lcsm.ops.streaming.base import Convolver, Place
 from lcsm.ops.streaming.boxes import Boxes, Piece
 from lcsm.ops.streaming.ring import Ring
@@ -69,7 +70,7 @@ class Unread(Shrink):
         super().__init__()
         self.register_buffer("nothing", torch.zeros(1, 1, 1, 1, 1), persistent=False)
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         return self.nothing, past
 
 
@@ -78,19 +79,17 @@ class StreamedBlock(nn.Module):
 
     def __init__(self, block: ShiftBlock, convolver: Convolver) -> None:
         super().__init__()
-        self.problem, self.skip = block.problem, block.skip
-        self.run = StreamedConvolution(convolver)
+        self.skip, self.recurrence = block.skip, Recurrence(block.recurrence.problem)
+        self.recurrence.hand_to(StreamedConvolution(convolver))
 
     def forward(
         self, values: Float[Tensor, "B L H P"], past: Place | None = None, context: Context | None = None
     ) -> tuple[Float[Tensor, "B L H P"], Place | None]:
         """As `ShiftBlock.forward`."""
-        with torch.autocast(values.device.type, enabled=False):
-            values = widen(values)
-            outputs, past = self.run(
-                self.problem, Shift(), values, self.skip, self.skip, past, True, resets_of(context)
-            )
-            return outputs + self.skip * values, past
+        values = widen(values)
+        written = Written(self.recurrence.problem, Shift(), values, self.skip)
+        outputs, past = self.recurrence.run(written, self.skip, past, True, resets_of(context))
+        return outputs + self.skip * values, past
 
 
 def attach(model: LanguageModel, stream: str, tolerance: float = 1e-4, tokens: int | None = None) -> list[Convolver]:
@@ -134,16 +133,16 @@ def attach(model: LanguageModel, stream: str, tolerance: float = 1e-4, tokens: i
 def replace_memory(model: LanguageModel, name: str, module: EosMixer | ShiftBlock, convolver: Convolver) -> None:
     """Put a stream into a mixer, or into a stage in place of its convolution."""
     if isinstance(module, EosMixer):
-        module.run = module.advance = StreamedConvolution(convolver)
+        module.recurrence.hand_to(StreamedConvolution(convolver))
         module.shrink = Unread().to(convolver.taps.device)
     else:
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, StreamedBlock(module, convolver))
 
 
-def converted_sites(model: LanguageModel) -> list[tuple[str, EosMixer | ShiftBlock, Recurrence]]:
+def converted_sites(model: LanguageModel) -> list[tuple[str, EosMixer | ShiftBlock, ModalSystem]]:
     """The convolutions of a model that are recurrences already: name, module and system."""
-    found: list[tuple[str, EosMixer | ShiftBlock, Recurrence]] = []
+    found: list[tuple[str, EosMixer | ShiftBlock, ModalSystem]] = []
     for name, module in model.named_modules():
         if isinstance(module, ShiftBlock) and isinstance(module.shrink, ModalKernel):
             found.append((name, module, system_of(module.shrink.oscillation, module.shrink.weights)))
@@ -153,12 +152,12 @@ def converted_sites(model: LanguageModel) -> list[tuple[str, EosMixer | ShiftBlo
     return found
 
 
-def system_of(oscillation: ModalOscillation, shrink: ModalShrink) -> Recurrence:
+def system_of(oscillation: ModalOscillation, shrink: ModalShrink) -> ModalSystem:
     """The recurrence that a pair of stages holds."""
     with torch.no_grad():
         factors, read = oscillation.structure().factors[0, 0], 2 * shrink.value()[0, 0]
     taps, weights = (value.transpose(1, 2).flatten(0, 1) for value in read.tensor_split([oscillation.taps], 1))
-    return Recurrence(taps.real, factors.transpose(1, 2).flatten(0, 1), weights)
+    return ModalSystem(taps.real, factors.transpose(1, 2).flatten(0, 1), weights)
 
 
 def make_convolver(site: Site, stream: str) -> Convolver:

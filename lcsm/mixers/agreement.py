@@ -30,7 +30,7 @@ def declare(
             f"shrink.pairs={shrink.pairs}, but the oscillation's modes stand for "
             f"{'conjugate pairs' if oscillation.pairs else 'themselves'}: set shrink.pairs={oscillation.pairs}"
         )
-    if shrink.present_last and normaliser.denominator:
+    if shrink.adds_late and normaliser.denominator:
         raise UsageError(
             f"shrink={type(shrink).__name__} adds the current token after the normaliser, which then cannot be the "
             f"denominator {type(normaliser).__name__}:\nuse normaliser=group_norm, or another shrink"
@@ -98,7 +98,7 @@ def check_substeps(input: Input, expand: Expand, oscillation: Oscillation, shrin
             )
     if skip in ("inputs", "heads") and count > 1:
         raise UsageError(f"mixer.skip={skip} needs one input per token, but there are {count}: set mixer.skip=none")
-    alone = type(shrink).present is Shrink.present and type(shrink).aim is Shrink.aim
+    alone = type(shrink).forward is Shrink.forward and type(shrink).read is Shrink.read
     if count > 1 and not alone:
         raise UsageError(
             f"shrink={type(shrink).__name__} uses the write of a token, but there are {count}: use shrink=query"
@@ -107,8 +107,8 @@ def check_substeps(input: Input, expand: Expand, oscillation: Oscillation, shrin
 
 def refuse_followers(oscillation: Oscillation, shrink: Shrink, reverse: str) -> None:
     """Refuse a second direction of stages whose values depend on the tokens before."""
-    follows = oscillation.log_scale_start is not None or oscillation.remembers
-    if follows or shrink.follows:
+    follows = oscillation.log_scale_start is not None or oscillation.stateful
+    if follows or shrink.stateful:
         stage = f"oscillation={type(oscillation).__name__}" if follows else f"shrink={type(shrink).__name__}"
         raise UsageError(
             f"mixer.reverse={reverse} runs the memory from the end, but {stage} depends on the tokens before:\n"

@@ -82,7 +82,7 @@ class Attention(Mixer):
         reach = "all" if not causal else "all earlier" if window is None else f"the last {window}"
         self.structure = f"softmax over {reach} tokens"
         self.algorithm = "scaled_dot_product_attention"
-        self.why = "the only one"
+        self.reason = "the only one"
 
     def forward(
         self, x: Stream, state: Cache | None = None, context: Context | None = None

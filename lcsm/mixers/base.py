@@ -19,15 +19,15 @@ class Mixer(nn.Module):
     state changes nothing, values and gradients. The state is opaque to the model.
 
     Attributes:
-        structure: what the memory looks like, for people: "diagonal LHN", "softmax".
+        structure: what the memory looks like, as `lcsm show` prints it: "diagonal LHN", "softmax".
         algorithm: name of the algorithm that `forward` runs.
-        why: why that one, for people.
+        reason: why that one, as `lcsm show` prints it.
         causal_with: of a mixer that sees later tokens, the setting that would hide them, "reverse=none"; else None.
     """
 
     structure: str
     algorithm: str
-    why: str
+    reason: str
     causal_with: str | None = None
 
     @property

@@ -1,15 +1,15 @@
-"""What happens to the read-out of a mixer: gate, activation, projection."""
+"""What happens to what a mixer reads: normaliser, skip, gate, activation, projection."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from lcsm.errors import UsageError
+from lcsm.ops.recurrence import Read
 from lcsm.shapes import Float, Stream, Tensor
 from lcsm.stages.activation import ELEMENTWISE
+from lcsm.stages.base import Normaliser
 from lcsm.stages.low_rank import linear
 from lcsm.stages.settings import choose
 
@@ -19,9 +19,10 @@ MIXED = {"mixed": "none", **{f"mixed_{form}": form for form in ("full_glu", "hal
 
 
 class Output(nn.Module):
-    """From the merged heads to the width of the model.
+    """From what is read to the width of the model.
 
-    With z = activation(outputs), g = gate_activation(gate x) * z where there is a gate, and sigmoid s:
+    With outputs = normaliser(read) + skip, z = activation(outputs),
+    g = gate_activation(gate x) * z where there is a gate, and sigmoid s:
 
         none       z
         linear     W z
@@ -33,6 +34,9 @@ class Output(nn.Module):
                    (LDNN, which so joins its heads)
 
     Args:
+        normaliser: keeps what is read in range.
+        gate_first: whether the activation and the gate come before the normaliser (Mamba-2).
+        num_heads: heads H that are read.
         width: width of the merged heads, H P.
         gate_dim: width of what the gate sees.
         d_model: width D of the model.
@@ -42,12 +46,16 @@ class Output(nn.Module):
         activation: applied to the outputs before the projection.
         form: one of the rows above.
     Raises:
-        UsageError: an option is unknown, a rank has no gate, or the form keeps the width and width is not d_model.
+        UsageError: an option is unknown, a rank has no gate, the form keeps the width and width is not d_model, or
+            there is nothing before the normaliser.
     Source: half and full GLU as in S5 (arXiv 2208.04933); the mixed forms are those of LDNN.
     """
 
     def __init__(
         self,
+        normaliser: Normaliser,
+        gate_first: bool,
+        num_heads: int,
         width: int,
         gate_dim: int,
         d_model: int,
@@ -58,6 +66,9 @@ class Output(nn.Module):
         form: str,
     ) -> None:
         super().__init__()
+        self.normaliser, self.gate_first, self.num_heads = normaliser, gate_first, num_heads
+        if gate_first and normaliser.denominator:
+            raise UsageError("mixer.gate_first=true would gate before the denominator: set mixer.gate_first=false")
         self.mix = nn.Linear(width, width) if form in MIXED else None
         # set by a block with inner dropout
         self.dropout: nn.Module = nn.Identity()
@@ -74,30 +85,33 @@ class Output(nn.Module):
                 {"linear": None, "glu": None, "full_glu": None},
             )
         bias = bias or form not in ("linear", "glu")
-        # whether the normaliser sees the same on either side
-        self.passes = self.gate is None and self.mix is None and activation == "identity"
+        if gate_first and self.gate is None and self.mix is None and activation == "identity":
+            raise UsageError("mixer.gate_first=true has no gate or activation to place: set mixer.gate_first=false")
         self.project = nn.Linear(width, d_model, bias=bias) if form in ("linear", "glu", "full_glu") else None
         self.select = nn.Linear(width, d_model, bias=bias) if form not in ("linear", "none") else None
 
-    def forward(
-        self,
-        outputs: Float[Tensor, "B L W"],
-        gate: Float[Tensor, "B L G"],
-        normalise: Callable[[Tensor], Tensor] | None = None,
-    ) -> Stream:
-        """Map outputs [B L W] to [B L D]; `normalise` runs after the gate."""
+    def forward(self, read: Read, skipped: Float[Tensor, "B L W"] | None, gate: Float[Tensor, "B L G"]) -> Stream:
+        """Map what was read, and what skipped the memory, to [B L D]; the gate sees [B L G]."""
+        outputs = self.merged(read, gate.shape[:2])
+        outputs = (outputs if skipped is None else outputs + skipped).to(gate.dtype)
         if self.mix is not None:
             outputs = self.mix(self.dropout(outputs))
         active = self.activation(outputs)
         if self.gate is not None and self.gate_activation is not None:
             active = active * self.gate_activation(self.gate(gate))
-        if normalise is not None:
-            active = normalise(active).to(gate.dtype)
+        if self.gate_first:
+            active = self.normaliser(active.unflatten(-1, (self.num_heads, -1)), None).flatten(2).to(gate.dtype)
         active = self.dropout(active)
         mixed = active if self.project is None else self.project(active)
         if self.select is None:
             return mixed
         return (outputs if self.form == "half_glu2" else mixed) * torch.sigmoid(self.select(active))
+
+    def merged(self, read: Read, size: torch.Size) -> Float[Tensor, "B L W"]:
+        """What was read, normalised unless that comes after the gate, with its heads side by side."""
+        outputs = read.outputs if self.gate_first else self.normaliser(read.outputs, read.log_scale)
+        outputs = outputs if read.late is None else outputs + read.late
+        return outputs.expand(*size, -1, -1).flatten(2)
 
 
 def make_gate(inputs: int, width: int, rank: int | None, bias: bool) -> nn.Module:

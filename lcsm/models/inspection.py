@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,7 @@ from lcsm.mixers.base import Mixer
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.classifier import SequenceClassifier
 from lcsm.models.language_model import LanguageModel
-from lcsm.ops.reference import real_part, reference
-from lcsm.ops.stabilise import add_present, stabilise
+from lcsm.ops.recurrence import Recurrence
 from lcsm.ops.step_powers import step_matrix
 from lcsm.stages.long_convolution.base import KernelShrink
 from lcsm.stages.mode_projection import ModeInput, ModeOutput
@@ -82,7 +81,7 @@ def layer_card(name: str, layer: Any, length: int) -> dict[str, Any]:
     stages = {}
     if isinstance(mixer, EosMixer):
         for stage in STAGES:
-            part = getattr(mixer, stage)
+            part = mixer.output.normaliser if stage == "normaliser" else getattr(mixer, stage)
             stages[stage] = {
                 "class": type(part).__name__,
                 "axes": axes(stage, mixer),
@@ -95,7 +94,7 @@ def layer_card(name: str, layer: Any, length: int) -> dict[str, Any]:
         "stages": stages,
         "structure": mixer.structure,
         "algorithm": mixer.algorithm,
-        "why": mixer.why,
+        "why": mixer.reason,
         "costs": {name: asdict(cost) for name, cost in mixer.costs(length).items()},
         "state_numbers": layer.state_numbers(length),
         "flops_per_token": projection_flops(layer) + mixer.recurrence_flops(length),
@@ -106,7 +105,7 @@ def layer_card(name: str, layer: Any, length: int) -> dict[str, Any]:
 
 def axes(stage: str, mixer: EosMixer) -> str:
     """The shape of a stage's value with its constant axes written as 1, e.g. [B L 1 N 1]."""
-    problem = mixer.problem
+    problem = mixer.recurrence.problem
     if stage == "input":
         return "[B L H P]" if "L" in mixer.input.varies else "[1 1 1 1]"
     if stage == "expand":
@@ -174,7 +173,7 @@ def decay_spectrum(model: Model, tokens: torch.Tensor) -> list[tuple[str, np.nda
         for index, mixer in enumerate(model.backbone.mixers()):
             structure = kept[mixer.oscillation] if isinstance(mixer, EosMixer) else None
             if isinstance(structure, LowRank) and structure.left.shape[1] == 1:
-                pairs = isinstance(mixer, EosMixer) and mixer.problem.pairs
+                pairs = isinstance(mixer, EosMixer) and mixer.recurrence.problem.pairs
                 moduli = torch.linalg.eigvals(step_matrix(structure, pairs)).abs().flatten()
             elif isinstance(structure, LowRank):
                 moduli = torch.linalg.eigvals(transitions(structure, 16)).abs().flatten()
@@ -232,23 +231,18 @@ def mixing_matrix(model: Model, layer: int, tokens: torch.Tensor) -> np.ndarray:
             return mixer.weights(kept[mixer]).mean((0, 1)).float().cpu().numpy()
         if not isinstance(mixer, EosMixer):
             raise UsageError(f"layer {layer} is a {type(mixer).__name__}, whose mixing matrix is not known")
-        expand, structure, shrink = (kept[getattr(mixer, name)] for name in ("expand", "oscillation", "shrink"))
-        length, problem = tokens.shape[1], mixer.problem
+        expand, structure, shrink = kept[mixer.expand], kept[mixer.oscillation], widen(kept[mixer.shrink])
+        recurrence, length = mixer.recurrence, tokens.shape[1]
+        problem = replace(recurrence.problem, denominator=False)
         # one sequence per position, with an impulse there, at every write of that token
         impulses = torch.eye(length, device=tokens.device).repeat_interleave(problem.substeps, 1)[:, :, None, None]
         impulses = impulses.expand(-1, -1, problem.num_heads, problem.value_dim).to(widen(expand).real.dtype)
-        scale = None
-        if mixer.oscillation.log_scale_start is not None:
-            structure, scale = stabilise(structure, mixer.oscillation.log_scale_start)
-        written, direction = structure.place(impulses, widen(expand))
-        algorithm = mixer.run if problem.growing else reference
-        aimed = mixer.shrink.aim(widen(shrink), direction)
-        outputs, _ = algorithm(problem, structure, written, direction, aimed)
-        present = mixer.shrink.present(written, direction, aimed) if problem.exclusive else None
-        present = None if present is None else real_part(problem, present)
-        outputs, log_scale = add_present(outputs, present, scale, problem.exclusive)
-        if log_scale is not None:
-            outputs = outputs * log_scale.exp()
+        plain = Recurrence(problem, "auto" if problem.growing else "reference", recurrence.log_scale_start)
+        written = plain.write(structure, impulses, expand)
+        outputs, _ = plain.run(written, shrink)
+        # a read that includes the current token needs no bonus for it to be seen, and the bonus need not be linear
+        read = mixer.shrink.read(outputs, written, shrink) if problem.exclusive else written.read(outputs)
+        outputs = read.outputs if read.log_scale is None else read.outputs * read.log_scale.exp()
         if outputs.is_complex():
             outputs = outputs.abs()
         return outputs.mean((2, 3)).T.float().cpu().numpy()

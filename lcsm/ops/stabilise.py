@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lcsm.shapes import Outputs, RealFactor, Resets, Tensor
+from lcsm.shapes import RealFactor, Resets, Tensor
 from lcsm.structures import Diagonal
 
 
@@ -88,22 +88,3 @@ def _running_maximum(
     before = torch.cat([first.unsqueeze(0), after[:-1]])
     before = before if restarts is None else before.masked_fill(restarts, start)
     return before.transpose(0, 1), after.transpose(0, 1)
-
-
-def add_present(
-    outputs: Outputs, present: Tensor | None, scale: Scale | None, exclusive: bool
-) -> tuple[Outputs, Tensor | None]:
-    """The outputs with what the current token adds, and the logarithm of what they are still to be multiplied by.
-
-    Args:
-        outputs: [B L H P], in units of the running maximum before the step (exclusive) or after it.
-        present: [B L H P], in units of the maximum after the step.
-    """
-    if scale is None:
-        return outputs if present is None else outputs + present, None
-    read, written = (scale.before if exclusive else scale.after).squeeze(3), scale.after.squeeze(3)
-    if present is None or not exclusive:
-        return outputs if present is None else outputs + present, read
-    # in units of whichever is larger, so that neither overflows
-    unit = torch.maximum(read, scale.log_gain.squeeze(3)).detach()
-    return outputs * (read - unit).exp() + present * (written - unit).exp(), unit

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from lcsm.ops.recurrence import Read, Written
 from lcsm.shapes import Factor, Float, Inputs, Stream, Tensor
 from lcsm.structures import Context, Structure
 
@@ -26,11 +27,17 @@ class Stage(nn.Module):
 
     Attributes:
         varies: the axes along which the value varies, as `ops.problem.Problem` explains; checked by the tests.
+        stateful: its values depend on earlier tokens through `past`, so that no second direction can use them.
         hands_on: leaves values for later layers in `context.shared`, which lives as long as one call of the model.
     """
 
     varies: str = ""
+    stateful: bool = False
     hands_on: bool = False
+
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+        """A direction of write or read that follows from x alone, [B L H N P]: all that most of those stages define."""
+        raise TypeError(f"{type(self).__name__} must define vector(x, past, context) or forward")
 
     def past_numbers(self) -> int:
         """Real numbers that this stage keeps in `past` for one sequence."""
@@ -92,7 +99,7 @@ class Expand(Stage):
 
     def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         """The direction of the write."""
-        raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
+        return self.vector(x, past, context)
 
 
 class Oscillation(Stage):
@@ -106,7 +113,6 @@ class Oscillation(Stage):
         log_scale_start: start of the running maximum where the structure has a log_gain, else None.
         growing: decays may exceed 1.
         irregular: takes the length of each step from `context.dt`; a mixer refuses lengths for any other.
-        remembers: its values depend on earlier tokens through `past`, so that no second direction can use them.
     """
 
     kind: str = "diagonal"
@@ -118,7 +124,6 @@ class Oscillation(Stage):
     log_scale_start: float | None = None
     growing: bool = False
     irregular: bool = False
-    remembers: bool = False
 
     def forward(
         self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
@@ -131,13 +136,12 @@ class Shrink(Stage):
     """How the memory is read: shrink [B L H N P], any axis of size 1 where it is constant.
 
     Attributes:
-        reads: "vector", or "memory" where the algorithm returns the whole memory and `read` projects it.
+        reads: "vector", or "memory" where the algorithm returns the whole memory and `read_out` maps it.
         exclusive: reads the memory before the decay and the write of the same step.
         output_dim: width of what leaves each head where it is not value_dim.
-        complex_memory: whether `read` needs a complex memory; None where it takes any.
-        pairs: whether `read` doubles what it reads for conjugate pairs; None where the algorithm does.
-        present_last: adds what `present` gives after the normaliser, not before it.
-        follows: whether forward also receives the oscillation's structure, after x.
+        complex_memory: whether `read_out` needs a complex memory; None where it takes any.
+        pairs: whether `read_out` doubles what it reads for conjugate pairs; None where the algorithm does.
+        adds_late: whether `read` gives something to add after the normaliser.
     """
 
     reads: str = "vector"
@@ -145,40 +149,34 @@ class Shrink(Stage):
     output_dim: int | None = None
     complex_memory: bool | None = None
     pairs: bool | None = None
-    present_last: bool = False
-    follows: bool = False
+    adds_late: bool = False
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
-        """The direction of the read."""
-        raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
+    def forward(
+        self,
+        x: Stream,
+        expand: Factor | None = None,
+        structure: Structure | None = None,
+        past: Any = None,
+        context: Context | None = None,
+    ) -> tuple[Factor, Any]:
+        """The direction of the read; the expand and the oscillation's structure are for shrinks tied to them."""
+        return self.vector(x, past, context)
 
-    def opposite(self, shrink: Factor, length: int) -> Factor:
-        """What a tied second direction reads by; the value of the first one unless the model has other weights.
-
-        Args:
-            shrink: the value of the first direction.
-            length: tokens.
-        """
-        return shrink
-
-    def aim(self, shrink: Factor, direction: Factor) -> Factor:
-        """The direction of the read from the value of this stage and the direction of the current write."""
-        return shrink
-
-    def read(self, outputs: Tensor) -> Tensor:
-        """What leaves the mixer from what the algorithm returned."""
+    def read_out(self, outputs: Tensor) -> Tensor:
+        """What leaves each head from what the algorithm returned."""
         return outputs
 
-    def present(self, written: Inputs, direction: Factor, shrink: Factor) -> Tensor | None:
-        """What the current token adds to the outputs besides what the memory gives, [B L H P]; None for nothing.
+    def read(self, outputs: Tensor, written: Written, shrink: Factor) -> Read:
+        """What leaves the memory, with what the current token adds to it.
 
         Of complex values the real part counts, as it does of what is read.
 
         Args:
-            written, direction: what the current step writes, as inputs [B L H P] and expand.
+            outputs: what the algorithm returned.
+            written: what the tokens wrote.
             shrink: the value of this stage.
         """
-        return None
+        return written.read(self.read_out(outputs))
 
 
 class Normaliser(nn.Module):
@@ -191,7 +189,3 @@ class Normaliser(nn.Module):
     """
 
     denominator: bool = False
-
-    def append(self, inputs: Inputs) -> Inputs:
-        """The inputs with the columns that this normaliser needs."""
-        return inputs

@@ -71,7 +71,7 @@ class LearnedComplexVector(Stage):
         pairs = torch.view_as_real(start.resolve_conj()).to(torch.get_default_dtype())
         self.direction = mark(nn.Parameter(pairs), group=self.rate_group)
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         return torch.view_as_complex(widen(self.direction))[None, None, ..., None], past
 
 

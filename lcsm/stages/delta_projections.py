@@ -12,7 +12,7 @@ from lcsm.stages.activation import ELEMENTWISE, Activation
 from lcsm.stages.base import Expand, Input, Shrink, Stage
 from lcsm.stages.settings import choose, positive
 from lcsm.stages.short_convolution import ShortConvolution
-from lcsm.structures import Context, widen
+from lcsm.structures import Context, Structure, widen
 
 
 def unchanged(value: Tensor, epsilon: float) -> Tensor:
@@ -132,7 +132,7 @@ class UnitVector(Stage):
         chosen = choose(f"{self.group}.activation", activation, ELEMENTWISE)
         self.project = ActivatedProjection(input_dim, (substeps, groups, channels), kernel_size, chosen)
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         value, past = self.project(x, past, context)
         value = widen(value).flatten(1, 2)
         if self.rolls:
@@ -207,8 +207,17 @@ class CorrectedQuery(Query):
         )
         self.correction = mark(nn.Parameter(torch.full((num_heads,), correction)))
 
-    def aim(self, shrink: Factor, direction: Factor) -> Factor:
-        return shrink - self.scale * widen(self.correction)[:, None, None] * direction
+    def forward(
+        self,
+        x: Stream,
+        expand: Factor | None = None,
+        structure: Structure | None = None,
+        past: Any = None,
+        context: Context | None = None,
+    ) -> tuple[Factor, Any]:
+        assert expand is not None, "the mixer gives it"
+        query, past = self.vector(x, past, context)
+        return query - self.scale * widen(self.correction)[:, None, None] * expand, past
 
 
 class Value(Input):

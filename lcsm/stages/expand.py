@@ -43,5 +43,5 @@ class Newest(Expand):
         direction[:, :, :, 0] = 1
         self.register_buffer("direction", direction, persistent=False)
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         return self.direction, past

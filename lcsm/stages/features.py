@@ -47,7 +47,7 @@ class TaylorVector(Stage):
         self.sizes = (num_heads, feature_dim(self.group, state_dim))
         self.projection = nn.Linear(input_dim, self.sizes[0] * self.sizes[1], bias=False)
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         features = widen(self.projection(x)).unflatten(-1, self.sizes) * self.sizes[1] ** -0.25
         pairs = (features[..., :, None] * features[..., None, :]).flatten(-2) * 2**-0.5
         return torch.cat([torch.ones_like(features[..., :1]), features, pairs], -1)[..., None], past

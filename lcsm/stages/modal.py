@@ -16,9 +16,8 @@ import torch
 from torch import nn
 
 from lcsm.errors import UsageError
-from lcsm.ops.convolution import convolution
 from lcsm.ops.problem import Problem
-from lcsm.ops.reference import reference
+from lcsm.ops.recurrence import Recurrence
 from lcsm.parameters import formed_before, mark
 from lcsm.shapes import Complex, Factor, Float, Stream, Tensor
 from lcsm.stages.base import Oscillation, Shrink
@@ -94,7 +93,7 @@ class ModalShrink(Shrink):
             weights = torch.cat([(widen(self.taps) / 2).to(weights.dtype), weights], 1)
         return weights[None, None]
 
-    def forward(self, x: Stream, past: Factor | None = None, context: Context | None = None) -> tuple[Factor, Factor]:
+    def vector(self, x: Stream, past: Factor | None = None, context: Context | None = None) -> tuple[Factor, Factor]:
         before = formed_before(past)
         found = self.value() if before is None else before
         return found, found
@@ -115,16 +114,18 @@ class ModalKernel(Shrink):
         self.oscillation = ModalOscillation(num_heads, size, value_dim, taps)
         self.weights = ModalShrink(num_heads, size, value_dim, taps)
         oscillation = self.oscillation
-        self.problem = Problem(
-            kind=oscillation.kind,
-            decay=oscillation.decay,
-            phase=oscillation.phase,
-            expand="N" if taps else "",
-            shrink="HNP",
-            num_heads=num_heads,
-            state_dim=size,
-            value_dim=value_dim,
-            pairs=True,
+        self.recurrence = Recurrence(
+            Problem(
+                kind=oscillation.kind,
+                decay=oscillation.decay,
+                phase=oscillation.phase,
+                expand="N" if taps else "",
+                shrink="HNP",
+                num_heads=num_heads,
+                state_dim=size,
+                value_dim=value_dim,
+                pairs=True,
+            )
         )
         newest = torch.zeros(1, 1, 1, size if taps else 1, 1)
         newest[:, :, :, 0] = 1
@@ -139,16 +140,13 @@ class ModalKernel(Shrink):
         memory, structure, read = past if past is not None else (None, None, None)
         structure, _ = self.oscillation(values, self.newest, structure)
         read, _ = self.weights(values, read)
-        algorithm = reference if values.shape[1] == 1 and past is not None else convolution
-        outputs, memory = algorithm(
-            self.problem, structure, values, self.newest, read, memory, True, resets_of(context)
-        )
-        assert memory is not None, "a memory is asked for"
+        written = self.recurrence.write(structure, values, self.newest)
+        outputs, memory = self.recurrence.run(written, read, memory, True, resets_of(context))
         return outputs, (memory, structure, read)
 
     def numbers(self) -> int:
         """Real numbers that one sequence keeps."""
-        problem = self.problem
+        problem = self.recurrence.problem
         return 2 * problem.num_heads * problem.state_dim * problem.value_dim
 
 

@@ -132,7 +132,7 @@ class ModeInput(Expand):
             weight = (vectors.mH @ draw((1, vectors.shape[0], channels))).repeat(num_heads, 1, 1)
         self.weight = mark(nn.Parameter(stored(weight, complex_weights)), group="oscillation")
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         heads = x.unflatten(-1, (self.num_heads, -1))
         if not self.complex_weights:
             return torch.einsum("blhq,hnq->blhn", heads, self.weight)[..., None], past
@@ -152,7 +152,7 @@ class ModeOutput(Shrink):
             eigenvectors of that spectrum).
         blocks, pairs: those of the oscillation.
     Returns:
-        forward: [1 1 1 1 1], as nothing is read by a vector. read: from the memory [B L H N] to [B L H D/H].
+        vector: [1 1 1 1 1], as nothing is read by a vector. read_out: from the memory [B L H N] to [B L H D/H].
     Source: S5 (2208.04933) lecun or truncated_lecun with hippo, complex_normal with none; LDNN truncated, real; LRU
         (2303.06349) normal with none.
     """
@@ -182,17 +182,19 @@ class ModeOutput(Shrink):
         self.weight = mark(nn.Parameter(stored(weight, complex_weights)))
         self.register_buffer("one", torch.ones(1, 1, 1, 1, 1), persistent=False)
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         return self.one, past
 
-    def read(self, outputs: Num[Tensor, "B L H N"]) -> Float[Tensor, "B L H Q"]:
+    def read_out(self, outputs: Num[Tensor, "B L H N"]) -> Float[Tensor, "B L H Q"]:
         """Project the memory of every step and head, [B L H N], to [B L H Q] with Q = D / H."""
         weight = self.weight.to(outputs.real.dtype)
         if self.complex_weights:
             # Re(C m) = Re C Re m - Im C Im m as one real product
             outputs = torch.view_as_real(outputs.resolve_conj())
             signs = torch.tensor([1.0, -1.0], dtype=weight.dtype, device=weight.device)
-            read = torch.einsum("blhnc,hqnc->blhq", outputs, weight * signs)
+            with torch.autocast(outputs.device.type, enabled=False):
+                read = torch.einsum("blhnc,hqnc->blhq", outputs, weight * signs)
         else:
-            read = torch.einsum("blhn,hqn->blhq", outputs.real, weight)
+            with torch.autocast(outputs.device.type, enabled=False):
+                read = torch.einsum("blhn,hqn->blhq", outputs.real, weight)
         return 2 * read if self.pairs else read

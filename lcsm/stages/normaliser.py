@@ -8,7 +8,7 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Float, Inputs, Num, Outputs, Tensor
+from lcsm.shapes import Float, Outputs, Tensor
 from lcsm.stages.base import Normaliser
 from lcsm.stages.settings import choose, positive
 from lcsm.structures import widen
@@ -129,10 +129,6 @@ class Denominator(Normaliser):
         super().__init__()
         self.epsilon = positive("normaliser.epsilon", epsilon)
         self.rule = choose("normaliser.rule", rule, RULES)
-
-    def append(self, inputs: Inputs) -> Num[Tensor, "#B #L #H #C"]:
-        """The inputs with a column of ones, [B L H P+1]."""
-        return torch.cat([inputs, torch.ones_like(inputs[..., :1])], -1)
 
     def forward(self, outputs: Float[Tensor, "B L H C"], log_scale: Tensor | None = None) -> Outputs:
         """Divide outputs [B L H P+1] by their last column; returns [B L H P]."""

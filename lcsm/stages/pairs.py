@@ -36,7 +36,7 @@ class PairedVector(Stage):
         self.activation = choose(f"{self.group}.activation", activation, ELEMENTWISE)
         self.projection = nn.Linear(input_dim, 2 * num_heads * state_dim, bias=False)
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         channels = self.scale * widen(self.activation(self.projection(x))).unflatten(-1, self.sizes)
         return torch.view_as_complex(channels)[..., None], past
 
@@ -54,6 +54,6 @@ class PairedShrink(PairedVector, Shrink):
     group = "shrink"
     complex_memory = True
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
-        direction, past = super().forward(x, past, context)
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+        direction, past = super().vector(x, past, context)
         return direction.conj(), past

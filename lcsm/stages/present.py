@@ -5,8 +5,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+from lcsm.ops.recurrence import Read, Written
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Inputs, Outputs, Tensor
+from lcsm.shapes import Factor, Tensor
 from lcsm.stages.base import Shrink
 from lcsm.stages.settings import choose
 from lcsm.stages.vector import DataDrivenVector, HandCraftedVector
@@ -73,10 +74,9 @@ class PresentDataDriven(DataDrivenVector, Shrink):
         options = {"identity": None, "sigmoid": torch.sigmoid}
         self.present_activation = choose("shrink.present_activation", present_activation, options)
 
-    def present(self, written: Inputs, direction: Factor, shrink: Factor) -> Outputs:
-        weight = (shrink * direction * self.bonus[None, None, ..., None]).sum(3)
-        added = weight * written
-        return added if self.present_activation is None else self.present_activation(added.real)
+    def read(self, outputs: Tensor, written: Written, shrink: Factor) -> Read:
+        added = written.present(shrink, self.bonus[None, None, ..., None])
+        return written.read(outputs, added if self.present_activation is None else self.present_activation(added))
 
 
 class PresentOnes(HandCraftedVector, Shrink):
@@ -95,6 +95,6 @@ class PresentOnes(HandCraftedVector, Shrink):
         self.state_dim = state_dim
         self.bonus = mark(nn.Parameter(torch.full((num_heads,), 0.3).log() + 0.5 * zigzag(num_heads)))
 
-    def present(self, written: Inputs, direction: Factor, shrink: Factor) -> Outputs:
-        rows = (shrink * direction).expand(-1, -1, -1, self.state_dim, -1)
-        return self.bonus.exp()[:, None] * rows.sum(3) * written
+    def read(self, outputs: Tensor, written: Written, shrink: Factor) -> Read:
+        weight = self.bonus.exp()[:, None, None].expand(-1, self.state_dim, -1)
+        return written.read(outputs, written.present(shrink, weight[None, None]))

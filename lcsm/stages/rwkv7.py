@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from lcsm.ops.recurrence import Read, Written
 from lcsm.parameters import mark, own_start
-from lcsm.shapes import Factor, Float, Inputs, Outputs, Stream, Tensor
+from lcsm.shapes import Factor, Float, Inputs, Stream, Tensor
 from lcsm.stages.base import READERS, Input, Shrink, Source
 from lcsm.stages.settings import positive
 from lcsm.stages.token_shift import Last, keep, previous, shares
@@ -144,11 +146,11 @@ class Receptance(DataDrivenVector, Shrink):
     """
 
     group = "shrink"
-    present_last = True
+    adds_late = True
 
     def __init__(self, input_dim: int, num_heads: int, state_dim: int, bonus: float) -> None:
         super().__init__(input_dim, num_heads, state_dim, "identity", False, None, None, False)
         self.bonus = mark(nn.Parameter(torch.full((num_heads, state_dim), bonus)))
 
-    def present(self, written: Inputs, direction: Factor, shrink: Factor) -> Outputs:
-        return (shrink * direction * self.bonus[None, None, ..., None]).sum(3) * written
+    def read(self, outputs: Tensor, written: Written, shrink: Factor) -> Read:
+        return replace(written.read(outputs), late=written.present(shrink, self.bonus[None, None, ..., None]))

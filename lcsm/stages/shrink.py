@@ -38,7 +38,7 @@ class MemoryProjection(Shrink):
     Args:
         complex_memory: whether the memory is complex (an oscillation with a phase); the projection is then complex too.
     Returns:
-        forward: [1 1 1 1 1], as nothing is read by a vector. read: from the memory [B L H N] to
+        vector: [1 1 1 1 1], as nothing is read by a vector. read_out: from the memory [B L H N] to
             [B L H output_dim], with output_dim = d_model / num_heads.
     Raises:
         UsageError: num_heads does not divide d_model.
@@ -62,21 +62,22 @@ class MemoryProjection(Shrink):
         self.weight = nn.Parameter(weight.uniform_(-(fan_in**-0.5), fan_in**-0.5))
         self.register_buffer("one", torch.ones(1, 1, 1, 1, 1), persistent=False)
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         return self.one, past
 
-    def read(self, outputs: Num[Tensor, "B L H N"]) -> Float[Tensor, "B L H Q"]:
+    def read_out(self, outputs: Num[Tensor, "B L H N"]) -> Float[Tensor, "B L H Q"]:
         """Project the memory of every step and head, [B L H N], to [B L H Q] with Q = output_dim."""
         if self.complex_memory:
             outputs = torch.cat([outputs.real, outputs.imag], -1)
-        return torch.einsum("blhn,hqn->blhq", outputs, widen(self.weight))
+        with torch.autocast(outputs.device.type, enabled=False):
+            return torch.einsum("blhn,hqn->blhq", outputs, widen(self.weight))
 
 
 class MemoryParts(Shrink):
     """Real and imaginary parts of the whole memory of a head, with nothing to learn.
 
     Returns:
-        forward: [1 1 1 1 1], as nothing is read by a vector. read: from the memory [B L H N] to [B L H 2N], the real
+        vector: [1 1 1 1 1], as nothing is read by a vector. read_out: from the memory [B L H N] to [B L H 2N], the real
             parts first.
     Source: HGRN (2311.04823), where every channel is a head with one row.
     """
@@ -90,9 +91,9 @@ class MemoryParts(Shrink):
         self.output_dim = 2 * state_dim
         self.register_buffer("one", torch.ones(1, 1, 1, 1, 1), persistent=False)
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         return self.one, past
 
-    def read(self, outputs: Num[Tensor, "B L H N"]) -> Float[Tensor, "B L H Q"]:
+    def read_out(self, outputs: Num[Tensor, "B L H N"]) -> Float[Tensor, "B L H Q"]:
         """The parts of the memory of every step and head, [B L H 2N]."""
         return torch.cat([outputs.real, outputs.imag], -1)

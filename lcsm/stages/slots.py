@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.ops.cost import recurrent_flops
-from lcsm.ops.dispatch import choose_algorithm
 from lcsm.ops.problem import Problem
-from lcsm.ops.reference import reference
+from lcsm.ops.recurrence import Recurrence
 from lcsm.shapes import Factor, Memory, Stream
 from lcsm.stages.activation import ACTIVATIONS
 from lcsm.stages.base import Shrink
@@ -38,7 +36,7 @@ class SlotShrink(Shrink):
     """
 
     varies = "LHN"
-    follows = True
+    stateful = True
 
     def __init__(
         self, input_dim: int, num_heads: int, state_dim: int, key_dim: int, activation: str, scaled: bool
@@ -49,22 +47,29 @@ class SlotShrink(Shrink):
         self.activation = choose("shrink.activation", activation, ACTIVATIONS)
         self.project_key = nn.Linear(input_dim, num_heads * key_dim, bias=False)
         self.project_query = nn.Linear(input_dim, num_heads * key_dim, bias=False)
-        self.problem = Problem(
-            kind="diagonal",
-            decay="LHP",
-            expand="LHN",
-            shrink="LHN",
-            num_heads=num_heads,
-            state_dim=key_dim,
-            value_dim=state_dim,
+        self.recurrence = Recurrence(
+            Problem(
+                kind="diagonal",
+                decay="LHP",
+                expand="LHN",
+                shrink="LHN",
+                num_heads=num_heads,
+                state_dim=key_dim,
+                value_dim=state_dim,
+            )
         )
-        self.algorithm = choose_algorithm(self.problem).function
 
-    def forward(  # type: ignore[override]
-        self, x: Stream, structure: Structure, past: Memory | None = None, context: Context | None = None
+    def forward(
+        self,
+        x: Stream,
+        expand: Factor | None = None,
+        structure: Structure | None = None,
+        past: Memory | None = None,
+        context: Context | None = None,
     ) -> tuple[Factor, Any]:
+        slots = self.recurrence.problem.value_dim
         gain = structure.gain if isinstance(structure, Diagonal) and structure.phase is None else None
-        if not isinstance(structure, Diagonal) or gain is None or gain.shape[3:] != (self.problem.value_dim, 1):
+        if not isinstance(structure, Diagonal) or gain is None or gain.shape[3:] != (slots, 1):
             raise UsageError(
                 "shrink=gsa shares the gates of a real oscillation with a gain per row of the memory:\n"
                 "use oscillation=gsa"
@@ -74,22 +79,13 @@ class SlotShrink(Shrink):
             for projection in (self.project_key, self.project_query)
         )
         turned = Diagonal(log_decay=structure.unfloored(0, x.shape[1]).transpose(3, 4))
-        algorithm = reference if x.shape[1] == 1 and past is not None else self.algorithm
-        with torch.autocast(x.device.type, enabled=False):
-            logits, memory = algorithm(
-                self.problem,
-                turned,
-                gain[..., 0].expand(*x.shape[:2], -1, -1),
-                key,
-                query * self.scale,
-                past,
-                keep=True,
-                resets=resets_of(context),
-            )
+        written = self.recurrence.write(turned, gain[..., 0].expand(*x.shape[:2], -1, -1), key)
+        logits, memory = self.recurrence.run(written, query * self.scale, past, True, resets_of(context))
         return logits.softmax(-1)[..., None], memory
 
     def memory_flops(self) -> int:
-        return recurrent_flops(self.problem)
+        return recurrent_flops(self.recurrence.problem)
 
     def past_numbers(self) -> int:
-        return self.problem.num_heads * self.problem.state_dim * self.problem.value_dim
+        problem = self.recurrence.problem
+        return problem.num_heads * problem.state_dim * problem.value_dim

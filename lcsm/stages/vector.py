@@ -58,7 +58,7 @@ class HandCraftedVector(Stage):
         # softmax needs all rows; what is constant along them is kept once
         self.register_buffer("direction", direction if self.varies else direction[:, :1])
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         return self.direction[None, None], past
 
 
@@ -91,7 +91,7 @@ class LearnedVector(Stage):
         columns = value_dim if axes == "full" else 1
         self.direction = mark(nn.Parameter(std * torch.randn(num_heads, state_dim, columns)))
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         return self.activation(self.direction)[None, None], past
 
 
@@ -143,7 +143,7 @@ class DataDrivenVector(Stage):
         if kernel_size is not None:
             self.convolution = ShortConvolution(groups * state_dim, kernel_size, "identity")
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         value = self.projection(x)
         if self.convolution is not None:
             value, past = self.convolution(value, past, context)

@@ -132,7 +132,7 @@ def group_table(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def group_lines(groups: list[dict[str, Any]]) -> list[str]:
-    """One line per group for logs; equal parameters of several layers are named once, as "layers.*.mixer.skip"."""
+    """One line per group for logs; equal parameters of several layers are named once, "layers.*.mixer.skip.weight"."""
     return [
         f"group {row['name']}: lr {row['lr']:g}, weight decay {row['weight_decay']:g}, {row['count']:,} numbers: "
         + ", ".join(dict.fromkeys(re.sub(r"\blayers\.\d+\.", "layers.*.", name) for name in row["parameters"]))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lcsm.conversion.etsc import etsc, fading_radius, reference_etsc, reference_outputs, rounding_etsc
-from lcsm.conversion.recurrence import Recurrence, relative_error, rounded_error
+from lcsm.conversion.system import ModalSystem, relative_error, rounded_error
 from lcsm.errors import UsageError
 from lcsm.ops.streaming.base import convolve
 from tests.ops.streaming.test_streams import streamed
@@ -93,7 +93,7 @@ def test_a_large_mean_is_a_mode_of_its_own():
 def test_rounding_leaves_no_eigenvalue_outside_the_unit_disc():
     angles = torch.rand(1, 20000, dtype=torch.float64) * 3.2
     values = torch.polar(torch.ones_like(angles), angles)
-    system = Recurrence(torch.zeros(1, 0), values, torch.ones_like(values)).rounded()
+    system = ModalSystem(torch.zeros(1, 0), values, torch.ones_like(values)).rounded()
     modulus = system.eigenvalues.to(torch.complex128).abs()
     assert float(values.to(torch.complex64).to(torch.complex128).abs().max()) > 1
     assert float(modulus.max()) <= 1 and float(modulus.min()) > 1 - 3e-7

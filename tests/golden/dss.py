@@ -68,7 +68,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
                 "oscillation.imaginary": rates.imag,
                 "oscillation.log_step": log_step.view(config["H"], -1),
                 "shrink.direction": reals(leaves["W"]),
-                "skip": leaves.get("D"),
+                "skip.weight": leaves.get("D"),
             }
             make = partial(build, config, real, algorithm=name)
             outputs, _ = call(make(), tensors, batched(case, leaves["u"]))

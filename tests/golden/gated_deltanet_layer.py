@@ -31,7 +31,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
             "oscillation.forget.project.weight": step.flatten(0, 1),
             "oscillation.forget.log_rate": leaves["A_log"],
             "oscillation.forget.bias": leaves["dt_bias"],
-            "normaliser.weight": leaves["norm.weight"],
+            "output.normaliser.weight": leaves["norm.weight"],
             "output.gate.weight": gate,
             "output.project.weight": leaves["out_proj.weight"],
         }

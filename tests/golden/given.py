@@ -13,7 +13,7 @@ from lcsm.mixers.eos import EosMixer, State
 from lcsm.models.block import Block
 from lcsm.models.build import Builder
 from lcsm.ops.dispatch import fitting
-from lcsm.stages.base import READERS, Expand, Input, Normaliser, Oscillation, Shrink, Source
+from lcsm.stages.base import READERS, Expand, Input, Normaliser, Oscillation, Shrink, Source, Stage
 from lcsm.stages.normaliser import Identity
 from lcsm.stages.source import Plain
 from lcsm.structures import Structure
@@ -47,16 +47,23 @@ class GivenInput(Input):
         return self.value, past
 
 
-class GivenExpand(GivenInput, Expand):  # type: ignore[misc]
-    """A given expand, [B L H N P]."""
+class GivenVector(Stage):
+    """A given direction, [B L H N P]."""
 
     def __init__(self, value: Tensor, varies: str = "LHN") -> None:
-        super().__init__(value)
-        self.varies = varies
+        super().__init__()
+        self.value, self.varies = value, varies
+
+    def vector(self, x: Tensor, past: Any = None, context: Any = None) -> tuple[Tensor, Any]:
+        return self.value, past
 
 
-class GivenShrink(GivenExpand, Shrink):  # type: ignore[misc]
-    """A given shrink, [B L H N P]."""
+class GivenExpand(GivenVector, Expand):
+    """A given expand."""
+
+
+class GivenShrink(GivenVector, Shrink):
+    """A given shrink."""
 
 
 class GivenOscillation(Oscillation):
@@ -197,11 +204,11 @@ def replayed(
         x: what the mixer sees, [B L D]; zeros where every stage is given.
         state: what the stream begins with.
     """
-    for name in fitting(make().problem):
+    for name in fitting(make().recurrence.problem):
         mixer = make(algorithm=name)
         if x is None:
             config = case.config
-            width = mixer.problem.num_heads * mixer.problem.value_dim
+            width = mixer.recurrence.problem.num_heads * mixer.recurrence.problem.value_dim
             x = torch.zeros(config["B"], config["L"], width, dtype=torch.float64)
         outputs, after = call(mixer, tensors, x, State() if state is None else state)
         yield from finish(case, name, leaves, found(outputs, after))

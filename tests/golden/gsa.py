@@ -36,9 +36,9 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         )
 
     def found(outputs: Tensor, state: State) -> dict[str, Tensor]:
-        return {"y": heads(outputs, num_heads), "hk_final": state.past["shrink"], "hv_final": state.memory}
+        return {"y": heads(outputs, num_heads), "hk_final": state.shrink, "hv_final": state.memory}
 
     names = ("shrink.project_key.weight", "shrink.project_query.weight")
     tensors = dict(zip(names, selection(width, width), strict=True))
-    state = State(leaves.get("hv_init"), past={"shrink": leaves["hk_init"]} if "hk_init" in leaves else {})
+    state = State(leaves.get("hv_init"), shrink=leaves.get("hk_init"))
     yield from replayed(case, leaves, make, tensors, found, state=state)

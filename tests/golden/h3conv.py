@@ -47,7 +47,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         "input.block.shrink.taps": leaves["k_kernel.raw"].mT,
         "input.block.skip": leaves["k_D"][None],
         "shrink.taps": leaves["kernel.raw"].mT,
-        "skip": leaves["D"],
+        "skip.weight": leaves["D"],
     }
     for name, place in PLACES.items():
         tensors |= {f"{place}.{kind}": leaves[f"{name}.{kind}"] for kind in ("weight", "bias")}

@@ -25,6 +25,6 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     tensors = {**parameters(leaves), "oscillation.angles": leaves["theta"].view(width, 1)}
     for kind in ("weight", "bias"):
         tensors[f"output.gate.{kind}"] = paired(leaves[f"gate.{kind}"])
-        tensors[f"normaliser.{kind}"] = paired(leaves[f"norm.{kind}"]).view(width, 2)
+        tensors[f"output.normaliser.{kind}"] = paired(leaves[f"norm.{kind}"]).view(width, 2)
     tensors["output.project.weight"] = paired(leaves["out_proj.weight"], 1)
     yield from layer(case, leaves, "hgrn_complex", common(config), tensors)

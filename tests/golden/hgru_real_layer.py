@@ -38,7 +38,9 @@ def parameters(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
         f"{ours}.{kind}": leaves[f"{theirs}.{kind}"] for ours, theirs in names.items() for kind in ("weight", "bias")
     }
     width = leaves["lambda_proj.bias"].shape[0]
-    return tensors | {f"normaliser.{kind}": leaves[f"norm.{kind}"].view(width, -1) for kind in ("weight", "bias")}
+    return tensors | {
+        f"output.normaliser.{kind}": leaves[f"norm.{kind}"].view(width, -1) for kind in ("weight", "bias")
+    }
 
 
 def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -70,7 +70,7 @@ def parameters(config: dict[str, Any], leaves: dict[str, Tensor]) -> dict[str, T
     if config["filter_bias"]:
         bias = leaves["filter_fn.bias"].unflatten(0, (-1, width))
         found |= {f"input.blocks.{index}.skip": bias[index][None] for index in range(blocks)}
-        found["skip"] = bias[-1]
+        found["skip.weight"] = bias[-1]
     filters = {"positions": leaves["filter_fn.pos_emb.z"][0], "frequency": frequency(leaves, depth)}
     for index in range(depth + 1):
         for kind in ("weight", "bias"):

@@ -26,7 +26,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
             "oscillation.forget.project.weight": leaves["forget_gate.f_b_proj.weight"],
             "oscillation.forget.log_rate": leaves["forget_gate.A_log"].flatten(),
             "oscillation.forget.bias": leaves["forget_gate.dt_bias"],
-            "normaliser.weight": leaves["o_norm.weight"],
+            "output.normaliser.weight": leaves["o_norm.weight"],
             "output.gate.0.weight": leaves["g_a_proj.weight"],
             "output.gate.1.weight": leaves["g_b_proj.weight"],
             "output.project.weight": leaves["o_proj.weight"],

@@ -66,7 +66,7 @@ def parameters(config: dict[str, Any], leaves: dict[str, Tensor]) -> dict[str, T
         "shrink.weight": leaves["C"],
     }
     if config["skip"] != "none":
-        tensors["skip"] = leaves["D"].flatten() if config["skip"] == "diagonal" else leaves["D"]
+        tensors["skip.weight"] = leaves["D"].flatten() if config["skip"] == "diagonal" else leaves["D"]
     names = {"mixer": "output.mix", "out1": "output.project", "out2": "output.select"}
     for theirs, ours in names.items():
         for kind in ("weight", "bias"):

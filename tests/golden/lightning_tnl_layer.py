@@ -41,7 +41,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         for stage, part in zip(("shrink", "expand", "input"), parts, strict=True)
     }
     tensors |= {
-        "normaliser.weight": leaves["norm.weight"].view(num_heads, rows),
+        "output.normaliser.weight": leaves["norm.weight"].view(num_heads, rows),
         "output.gate.weight": leaves["output_gate.weight"],
         "output.project.weight": leaves["out_proj.weight"],
     }

@@ -42,7 +42,11 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     parts = directions(config, leaves["raw"])
     # fewer lags than the kernel has taps where the sequence is shorter
     stages = [kernel(config, copies, part.shape[-1], width) for part in parts]
-    tensors = {"shrink.taps": parts[0].mT, "reverse_shrink.taps": parts[-1].mT, "skip": leaves["D"].flatten()}
+    tensors = {
+        "shrink.taps": parts[0].mT,
+        "second_pass.shrink.taps": parts[-1].mT,
+        "skip.weight": leaves["D"].flatten(),
+    }
     tensors |= output(leaves, config["postact"])
     kernels = [
         evaluate(stage, {"taps": part.mT}, lambda module: module.kernel(module.span)).mT

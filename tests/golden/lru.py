@@ -50,7 +50,7 @@ def parameters(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
         "oscillation.gamma": leaves["gamma_log"][None],
         "expand.weight": reals(leaves["B"])[None],
         "shrink.weight": reals(leaves["C"])[None],
-        "skip": leaves.get("D"),
+        "skip.weight": leaves.get("D"),
     }
 
 

@@ -44,9 +44,9 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         "oscillation.projection.weight": step,
         "oscillation.bias": leaves["dt_bias"],
         "oscillation.log_rate": leaves["A_log"],
-        "skip": leaves["D"],
+        "skip.weight": leaves["D"],
         "output.gate.weight": gate,
-        "normaliser.weight": leaves["norm.weight"].view(num_heads, columns),
+        "output.normaliser.weight": leaves["norm.weight"].view(num_heads, columns),
         "output.project.weight": leaves["out_proj.weight"],
     }
     yield from layer(case, leaves, "mamba2", settings, tensors)

@@ -48,6 +48,6 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         "oscillation.log_rate": (-leaves["A"]).log(),
     }
     if config["skip"]:
-        tensors["skip"] = leaves["D"]
+        tensors["skip.weight"] = leaves["D"]
     memory = leaves["m_init"].mT if "m_init" in leaves else None
     yield from replayed(case, leaves, make, tensors, found, state=State(memory))

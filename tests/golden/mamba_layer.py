@@ -39,7 +39,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         "oscillation.log_rate": leaves["A_log"].T[None],
         "expand.projection.weight": write,
         "shrink.projection.weight": read,
-        "skip": leaves["D"],
+        "skip.weight": leaves["D"],
         "output.gate.weight": gate,
         "output.project.weight": leaves["out_proj.weight"],
     }

@@ -72,7 +72,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     def found(outputs: Tensor, state: State) -> dict[str, Tensor]:
         return {"y": outputs.transpose(1, 2), "m_final": state.memory.transpose(2, 3).flatten(1, 2)}
 
-    tensors = {"output.gate.weight": identity(channels), "skip": leaves.get("D")}
+    tensors = {"output.gate.weight": identity(channels), "skip.weight": leaves.get("D")}
     if not config["complex"]:
         tensors |= {f"oscillation.{name}.weight": identity(channels) for name in ("reduce", "expand_step")}
         tensors |= {"oscillation.log_rate": by_group((-leaves["A"]).log(), groups)}

@@ -40,6 +40,6 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     tensors |= {
         "oscillation.project_forget.bias": leaves["fgate_preact.bias"],
         "oscillation.project_input.bias": leaves["igate_preact.bias"],
-        "normaliser.norm.weight": leaves["multihead_norm.weight"].view(num_heads, columns),
+        "output.normaliser.norm.weight": leaves["multihead_norm.weight"].view(num_heads, columns),
     }
     yield from layer(case, leaves, "mlstm", settings, tensors)

@@ -83,8 +83,9 @@ def as_complex(value: Tensor) -> Tensor:
 
 def algorithms(mixer: EosMixer) -> tuple[str, ...]:
     """Every algorithm that serves the mixer, in both directions."""
-    names = fitting(mixer.problem)
-    return names if mixer.reverse is None else tuple(name for name in names if name in fitting(mixer.reverse))
+    names = fitting(mixer.recurrence.problem)
+    second = mixer.second_pass
+    return names if second is None else tuple(name for name in names if name in fitting(second.recurrence.problem))
 
 
 def kernels(build: Callable[..., EosMixer], tensors: dict[str, Tensor], read: Tensor, length: int) -> Tensor:

@@ -61,8 +61,8 @@ def parameters(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
         "oscillation.log_step": leaves["dt"].log()[:, None],
         "expand.direction": reals(leaves["B"]),
         "shrink.direction": reals(read[0]),
-        "reverse_shrink.direction": reals(read[-1]),
-        "skip": leaves.get("D"),
+        "second_pass.shrink.direction": reals(read[-1]),
+        "skip.weight": leaves.get("D"),
     }
     return found
 

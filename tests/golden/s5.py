@@ -57,8 +57,8 @@ def parameters(config: dict[str, Any], leaves: dict[str, Tensor]) -> dict[str, T
         "oscillation.log_step": leaves["log_step"].view(1, -1),
         "expand.weight": reals(leaves["B"])[None],
         "shrink.weight": reals(forward)[None],
-        "reverse_shrink.weight": reals(backward)[None],
-        "skip": leaves.get("D"),
+        "second_pass.shrink.weight": reals(backward)[None],
+        "skip.weight": leaves.get("D"),
     }
 
 

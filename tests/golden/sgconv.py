@@ -80,8 +80,8 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         for direction, part in enumerate(parts)
     ]
     tensors = {f"shrink.{name}": value for name, value in parts[0].items()}
-    tensors |= {f"reverse_shrink.{name}": value for name, value in parts[-1].items()}
-    tensors |= {"skip": leaves["D"].flatten(), **output(leaves, config["postact"])}
+    tensors |= {f"second_pass.shrink.{name}": value for name, value in parts[-1].items()}
+    tensors |= {"skip.weight": leaves["D"].flatten(), **output(leaves, config["postact"])}
     found = {"kernel": torch.cat([kernels[0], *(backward.flip(-1) for backward in kernels[1:])], -1)}
     activation = ACTIVATIONS[config["activation"]]
     form = "full_glu" if config["postact"] == "glu" else "linear"

@@ -163,7 +163,7 @@ def test_packed_documents_give_what_they_give_alone(words: tuple[str, ...]):
 def test_every_fitting_algorithm_gives_the_same_numbers(words: tuple[str, ...]):
     layer, x, cotangent = build(*words), stream(), stream(1)
     found = {}
-    for name in layer.fits:
+    for name in layer.available:
         other = build(*words, f"mixer.algorithm={name}")
         other.load_state_dict(layer.state_dict())
         outputs = other(x)[0]
@@ -203,7 +203,7 @@ def test_tied_second_direction_completes_the_sum_over_all_tokens():
     inputs, expand, shrink = (getattr(layer, name)(x)[0] for name in ("input", "expand", "shrink"))
     weights = torch.einsum("bthn,bshn->bhts", shrink[..., 0], expand[..., 0])
     expected = torch.einsum("bhts,bshp->bthp", weights, inputs).flatten(2)
-    assert_near(layer(x)[0], layer.output(expected, x))
+    assert_near(layer(x)[0], layer.output.project(expected))
 
 
 def test_mixer_that_writes_nothing_of_the_text_is_refused():

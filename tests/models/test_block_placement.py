@@ -11,6 +11,7 @@ from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
 from lcsm.models.block import BatchNorm, Block
 from lcsm.models.build import build_model
+from lcsm.ops.recurrence import Read
 from tests.compose import compose, small
 
 
@@ -71,14 +72,15 @@ def test_momentum_is_the_share_of_the_newest_batch():
 def test_inner_dropout_acts_on_what_the_output_projects(output: str):
     words = small("model=s5", f"mixer.output={output}", "model.dropout=1.0", "block.inner_dropout=true")
     head = build_model(compose(*words), 10).backbone.layers[0].mixer.output
-    outputs, seen = torch.randn(2, 5, 8), {}
+    x, seen = torch.randn(2, 5, 8), {}
+    outputs = Read(x.unflatten(-1, (head.num_heads, -1)))
     for name in ("project", "select", "mix"):
         layer = getattr(head, name)
         if layer is not None:
             layer.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0]}))
-    head(outputs, outputs)
+    head(outputs, None, x)
     assert seen and all((value == 0).all() for value in seen.values())
-    assert torch.isfinite(head.eval()(outputs, outputs)).all() and seen.popitem()[1].abs().min() > 0
+    assert torch.isfinite(head.eval()(outputs, None, x)).all() and seen.popitem()[1].abs().min() > 0
 
 
 def test_inner_dropout_needs_a_mixer_that_projects_its_outputs():

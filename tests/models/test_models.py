@@ -12,6 +12,7 @@ from lcsm.models.build import Builder, build_model
 from lcsm.models.classifier import SequenceClassifier
 from lcsm.models.generation import generate, sample
 from lcsm.models.inspection import card, decay_spectrum, half_life, mixing_matrix
+from lcsm.ops.recurrence import Read
 from tests.compose import SMALL, compose, small
 
 V = 11
@@ -26,10 +27,11 @@ def tokens(batch: int = 1, length: int = 9) -> torch.Tensor:
 
 
 class First(torch.nn.Module):
-    """Its first argument."""
+    """What was read, with its scale."""
 
-    def forward(self, outputs: torch.Tensor, *_):
-        return outputs
+    def forward(self, read: Read, *_):
+        outputs = read.outputs if read.log_scale is None else read.outputs * read.log_scale.exp()
+        return outputs.flatten(2)
 
 
 class Given(torch.nn.Module):
@@ -43,24 +45,14 @@ class Given(torch.nn.Module):
         return self.value, None
 
 
-class Unscaled(torch.nn.Module):
-    """In place of a normaliser: the outputs themselves."""
-
-    def append(self, inputs: torch.Tensor) -> torch.Tensor:
-        return inputs
-
-    def forward(self, outputs: torch.Tensor, log_scale: torch.Tensor | None) -> torch.Tensor:
-        return outputs if log_scale is None else outputs * log_scale.exp()
-
-
 @pytest.mark.parametrize("words", ["oscillation=diag", "oscillation=rotation", "model=mlstm", "model=rwkv4"])
 def test_mixing_matrix_is_what_the_mixer_reads_of_impulses(words: str):
     language_model, text = model(words), tokens()
     matrix, block = mixing_matrix(language_model, 0, text), language_model.backbone.layers[0]
-    mixer, problem = block.mixer, block.mixer.problem
+    mixer, problem = block.mixer, block.mixer.recurrence.problem
     impulses = torch.eye(9, dtype=torch.float64)[..., None, None].expand(-1, -1, problem.num_heads, problem.value_dim)
-    mixer.input, mixer.normaliser, mixer.output = Given(impulses), Unscaled(), First()
-    mixer.problem = dataclasses.replace(problem, denominator=False)
+    mixer.input, mixer.output = Given(impulses), First()
+    mixer.recurrence.problem = dataclasses.replace(problem, denominator=False)
     x = block.mixer_norm(language_model.embedding(text)).expand(9, -1, -1)
     np.testing.assert_allclose(matrix, mixer(x)[0].mean(2).T.detach(), rtol=1e-5, atol=1e-7)
 

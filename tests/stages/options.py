@@ -65,6 +65,8 @@ def call(stage: Stage, x: torch.Tensor, past: Any = None, context: Any = None) -
     """The value and the past of a stage of any kind."""
     if isinstance(stage, Oscillation):
         return stage(x, torch.ones(1, 1, 1, 1, 1, dtype=x.dtype), past, context)
+    if isinstance(stage, Shrink):
+        return stage(x, torch.ones(1, 1, 1, 1, 1, dtype=x.dtype), None, past, context)
     return stage(x, past, context)
 
 

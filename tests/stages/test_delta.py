@@ -130,8 +130,8 @@ def test_delta_rule_with_its_key_runs_in_the_tied_form():
 
 def test_corrected_query_reads_less_of_the_current_key():
     layer, x = mixer("model=comba", "shrink.correction=0.25"), torch.randn(2, 5, 8, dtype=torch.float64)
-    query, key = layer.shrink(x)[0], layer.expand(x)[0]
-    torch.testing.assert_close(layer.shrink.aim(query, key), query - 0.25 * key / 2)
+    query, key = layer.shrink.vector(x)[0], layer.expand(x)[0]
+    torch.testing.assert_close(layer.shrink(x, key)[0], query - 0.25 * key / 2)
     plain = mixer("model=comba", "shrink=query")
     plain.load_state_dict({name: value for name, value in layer.state_dict().items() if "correction" not in name})
     layer.shrink.correction.data.zero_()
@@ -144,7 +144,7 @@ def test_writing_several_times_with_strength_zero_changes_nothing(substeps: int)
     x = torch.randn(2, 5, 8, dtype=torch.float64)
     layer.oscillation.project.weight.data.zero_()
     layer.oscillation.largest_strength = 0.0
-    assert layer.problem.substeps == substeps and layer(x)[0].abs().max() == 0
+    assert layer.recurrence.problem.substeps == substeps and layer(x)[0].abs().max() == 0
 
 
 @pytest.mark.parametrize(

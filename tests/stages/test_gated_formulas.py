@@ -150,7 +150,7 @@ def test_mamba_discretises_its_rates_with_the_step_of_each_channel():
     for t in range(L):
         decay = (-stage.log_rate[0].exp() * step[:, t, None]).exp()
         memory = decay * memory + write[:, t, :, None] * (step[:, t] * seen[:, t])[:, None]
-        expected = (read[:, t, :, None] * memory).sum(1) + mixer.skip * seen[:, t]
+        expected = (read[:, t, :, None] * memory).sum(1) + mixer.skip.weight * seen[:, t]
         torch.testing.assert_close(outputs[:, t], expected)
 
 

@@ -30,7 +30,7 @@ def test_mamba_starts_at_s4d_real_with_its_step_sizes_and_skip():
     rank = found.oscillation.reduce.weight.shape[0]
     assert rank == math.ceil(WIDTH / 16)
     assert 0.9 * rank**-0.5 < found.oscillation.expand_step.weight.abs().max() <= rank**-0.5
-    assert torch.equal(found.skip, torch.ones(2 * WIDTH))
+    assert torch.equal(found.skip.weight, torch.ones(2 * WIDTH))
 
 
 def test_the_bonus_of_rwkv4_is_log_0_3_and_a_zigzag():

@@ -11,6 +11,8 @@ from lcsm.errors import UsageError
 from lcsm.mixers.attention import Attention
 from lcsm.mixers.output import Output
 from lcsm.models.channel import ShiftedMlp
+from lcsm.ops.recurrence import Read
+from lcsm.stages.normaliser import LayerNorm
 from lcsm.stages.token_shift import mixture
 from lcsm.structures import Diagonal
 from tests.stages.options import BATCH, LENGTH, build, call, documents, example
@@ -133,7 +135,7 @@ def test_bonus_of_rwkv_falls_over_the_rows_and_grows_with_depth():
 def test_slots_are_read_by_the_softmax_of_keys_that_were_written_into_them(scaled: bool):
     stage, x = build("shrink", "gsa", key_dim=3, scaled=scaled).double(), example(dtype=torch.float64)
     decay, gain = (torch.rand(BATCH, LENGTH, 2, 4, 1, dtype=torch.float64) for _ in range(2))
-    value, past = stage(x, Diagonal(log_decay=decay.log(), gain=gain))
+    value, past = stage(x, None, Diagonal(log_decay=decay.log(), gain=gain))
     keys = torch.zeros(BATCH, 2, 3, 4, dtype=torch.float64)
     for t in range(LENGTH):
         key, query = (F.silu(layer(x[:, t])).view(BATCH, 2, 3) for layer in (stage.project_key, stage.project_query))
@@ -147,7 +149,7 @@ def test_slots_are_read_by_the_softmax_of_keys_that_were_written_into_them(scale
 def test_slots_refuse_an_oscillation_without_a_gain_per_row(gain: torch.Tensor | None):
     stage = build("shrink", "gsa", key_dim=3)
     with pytest.raises(UsageError, match="use oscillation=gsa"):
-        stage(example(), Diagonal(log_decay=torch.zeros(1, 1, 1, 1, 1), gain=gain))
+        stage(example(), None, Diagonal(log_decay=torch.zeros(1, 1, 1, 1, 1), gain=gain))
 
 
 @pytest.mark.parametrize(
@@ -184,10 +186,11 @@ def test_rms_norm_may_take_groups_of_heads(groups: Any, axes: int):
 
 
 def test_gate_of_low_rank_and_norm_after_the_gate():
-    output, outputs, x = Output(6, 4, 5, "silu", 2, True, "tanh", "linear"), torch.randn(2, 3, 6), torch.randn(2, 3, 4)
+    norm, outputs, x = LayerNorm(2, 3, True, "weight", 1e-5), torch.randn(2, 3, 2, 3), torch.randn(2, 3, 4)
+    output = Output(norm, True, 2, 6, 4, 5, "silu", 2, True, "tanh", "linear")
     gate = F.silu(output.gate[1](output.gate[0](x)))
-    expected = output.project(2 * (gate * outputs.tanh()))
-    torch.testing.assert_close(output(outputs, x, lambda value: 2 * value), expected)
+    expected = output.project(norm((gate * outputs.flatten(2).tanh()).view(2, 3, 2, 3)).flatten(2))
+    torch.testing.assert_close(output(Read(outputs), None, x), expected)
     assert output.gate[0].out_features == 2 and output.gate[1].bias is not None and output.project.bias is not None
 
 

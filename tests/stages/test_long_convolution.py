@@ -67,15 +67,15 @@ def convolved(mixer: EosMixer, values: torch.Tensor) -> torch.Tensor:
     """What the mixer's memory gives for inputs [B L H P], before skip, gate and output."""
     expand, shrink = (stage(values.flatten(2))[0] for stage in (mixer.expand, mixer.shrink))
     structure, _ = mixer.oscillation(values, expand)
-    outputs, _ = mixer.run(mixer.problem, structure, values, expand, shrink)
-    if mixer.reverse is not None:
-        opposite = mixer.look_back(values.flatten(2), shrink, None, None)
-        outputs = outputs + mixer.backwards(structure, values, expand, opposite, None)
-    return outputs
+    written = mixer.recurrence.write(structure, values, expand)
+    read = mixer.shrink.read(mixer.recurrence.run(written, shrink)[0], written, shrink)
+    if mixer.second_pass is not None:
+        read = mixer.second_pass(read, written, mixer.shrink, shrink, values.flatten(2), None)
+    return read.outputs
 
 
 def inputs_of(mixer: EosMixer, length: int) -> torch.Tensor:
-    sizes = (2, length, mixer.problem.num_heads, mixer.problem.value_dim)
+    sizes = (2, length, mixer.recurrence.problem.num_heads, mixer.recurrence.problem.value_dim)
     return torch.randn(*sizes, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
@@ -94,7 +94,9 @@ def test_second_direction_is_the_sum_over_later_tokens_from_the_next_one_on(name
     values = inputs_of(mixer, length)
     own = mixer.shrink.kernel(N)
     # a token's own input is not in its memory yet, so that there is room for one lag more
-    other = mixer.shrink.at(-torch.arange(1, N + 1)) if direction.endswith("tied") else mixer.reverse_shrink.kernel(N)
+    other = (
+        mixer.shrink.at(-torch.arange(1, N + 1)) if direction.endswith("tied") else mixer.second_pass.shrink.kernel(N)
+    )
     expected = dense(own, values) + dense(other, values.flip(1), 1).flip(1)
     assert_near(convolved(mixer, values), expected)
 
@@ -237,8 +239,8 @@ def test_h3_is_a_query_times_a_system_of_a_value_times_a_shifted_key():
     impulse[:, 0] = 1
     expand, shrink = (getattr(mixer, name)(x)[0] for name in ("expand", "shrink"))
     structure, _ = mixer.oscillation(x, expand)
-    system, _ = mixer.run(mixer.problem, structure, *structure.place(impulse, expand), shrink)
-    outputs = dense(system[0].transpose(0, 1), product)[..., 0] + mixer.skip * product[..., 0]
+    system, _ = mixer.recurrence.run(mixer.recurrence.write(structure, impulse, expand), shrink)
+    outputs = dense(system[0].transpose(0, 1), product)[..., 0] + mixer.skip.weight * product[..., 0]
     assert_near(mixer(x)[0], mixer.output.project(outputs * mixer.output.gate(x)))
 
 

@@ -91,7 +91,7 @@ def test_every_parameter_is_used_and_gets_a_finite_gradient(group: str, option: 
     loss = sum(part.float().square().sum() for part in parts(value).values())
     if group == "shrink" and stage.reads == "memory":
         kind = torch.complex64 if stage.complex_memory else torch.float32
-        loss = stage.read(torch.randn(BATCH, LENGTH, 2, 4, dtype=kind)).square().sum()
+        loss = stage.read_out(torch.randn(BATCH, LENGTH, 2, 4, dtype=kind)).square().sum()
     if list(stage.parameters()):
         loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in stage.parameters())

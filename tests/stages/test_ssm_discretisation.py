@@ -72,8 +72,8 @@ def test_steps_are_log_uniform_in_their_range():
 def test_rate_two_is_one_long_step_in_place_of_two_with_held_input():
     slow, fast = mixer_of("model=s4d_lin", "oscillation.rate=2.0"), mixer_of("model=s4d_lin")
     fast.load_state_dict(slow.state_dict())
-    fast.skip.data.zero_()
-    slow.skip.data.zero_()
+    fast.skip.weight.data.zero_()
+    slow.skip.weight.data.zero_()
     x = stream(length=9)
     torch.testing.assert_close(slow(x)[0], fast(x.repeat_interleave(2, 1))[0][:, 1::2])
 
@@ -104,7 +104,7 @@ def test_irregular_steps_stream_and_every_algorithm_agrees():
         outputs, state = mixer.step(x[:, t], state, Context(dt=dt[:, t : t + 1]))
         steps.append(outputs)
     torch.testing.assert_close(torch.stack(steps, 1), whole)
-    for name in mixer.fits:
+    for name in mixer.available:
         other = mixer_of(*WORDS["s5"], "oscillation.irregular=true", f"mixer.algorithm={name}")
         other.load_state_dict(mixer.state_dict())
         torch.testing.assert_close(other(x, None, Context(dt=dt))[0], whole)

@@ -82,13 +82,13 @@ def test_packed_documents_give_what_they_give_alone(name: str):
 @pytest.mark.parametrize("name", WORDS)
 def test_every_fitting_algorithm_gives_the_same_numbers(name: str):
     mixer, x, found = mixer_of(*WORDS[name]), stream(), {}
-    for algorithm in mixer.fits:
+    for algorithm in mixer.available:
         other = mixer_of(*WORDS[name], f"mixer.algorithm={algorithm}")
         other.load_state_dict(mixer.state_dict())
         outputs, _ = other(x)
         found[algorithm] = [outputs, *torch.autograd.grad(outputs.square().sum(), list(other.parameters()))]
     for values in found.values():
-        for ours, expected in zip(values, found[mixer.fits[-1]], strict=True):
+        for ours, expected in zip(values, found[mixer.available[-1]], strict=True):
             assert_near(ours, expected)
 
 
@@ -192,7 +192,7 @@ def test_second_direction_starts_at_the_published_step(name: str, extra: tuple[s
     impulse = torch.zeros(1, 13, 8, dtype=torch.float64)
     impulse[:, 6] = 1
     both = mixer(impulse)[0]
-    mixer.reverse = None
+    mixer.second_pass = None
     backward = both - mixer(impulse)[0]
     assert (backward[:, 7 - shift :].abs() < 1e-12).all()
     assert backward[:, 6 - shift].abs().max() > 1e-6
@@ -201,7 +201,7 @@ def test_second_direction_starts_at_the_published_step(name: str, extra: tuple[s
 def test_bidirectional_ldnn_reads_one_kernel_both_ways():
     mixer, x = mixer_of(*WORDS["ldnn_bidirectional"], *BARE), stream()
     both = mixer(x)[0]
-    mixer.reverse = None
+    mixer.second_pass = None
     later = mixer(x.flip(1))[0].flip(1)
     assert_near(both[:, :-1], mixer(x)[0][:, :-1] + later[:, 1:])
 

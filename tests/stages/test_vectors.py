@@ -95,7 +95,7 @@ def test_memory_shrink_projects_what_the_recurrence_returns(option: str):
     memory, _ = reference(problem, structure, one, expand, call(stage, example())[0])
     weight = stage.weight if phase is None else torch.complex(stage.weight[..., :4], -stage.weight[..., 4:])
     expected = torch.einsum("blhn,hqn->blhq", memory, weight.to(memory.dtype))
-    torch.testing.assert_close(stage.read(memory), expected.real if phase is not None else expected)
+    torch.testing.assert_close(stage.read_out(memory), expected.real if phase is not None else expected)
     assert stage.output_dim == 3
 
 

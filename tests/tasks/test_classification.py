@@ -194,7 +194,7 @@ def test_groups_of_parameters_have_the_published_rates():
     assert path["mixer.expand.weight"] == (6e-4, 0.06) and path["mixer.oscillation.real"] == (6e-4, 0.0)
     assert s4["mixer.oscillation.real"] == (1e-3, 0.0) and s4["mixer.oscillation.log_step"] == (1e-2, 0.0)
     assert s4["mixer.shrink.direction"] == s4["head.weight"] == (1e-2, 0.05)
-    assert ldnn["mixer.expand.weight"] == ldnn["mixer.skip"] == (1e-3, 0.0)
+    assert ldnn["mixer.expand.weight"] == ldnn["mixer.skip.weight"] == (1e-3, 0.0)
     assert ldnn["mixer.shrink.weight"] == (4e-3, 0.0) and ldnn["mixer.output.mix.weight"] == (4e-3, 0.07)
 
 

@@ -19,15 +19,15 @@ SLOW = {
     "s5": ("*mixer.oscillation.*", "*mixer.expand.weight"),
     **dict.fromkeys(
         ("ldnn", "ldnn_bidirectional", "ldnn_multihead"),
-        ("*mixer.oscillation.*", "*mixer.expand.weight", "*mixer.skip"),
+        ("*mixer.oscillation.*", "*mixer.expand.weight", "*mixer.skip.weight"),
     ),
 }
 # What they read by, C and D, which learns at the base rate.
 READ = {
-    **dict.fromkeys(("s4", "s4d_inv", "s4d_legs", "s4d_lin", "s4d_real"), ("*mixer.shrink.direction", "*mixer.skip")),
-    "h3": ("*mixer.shrink.direction", "*mixer.skip", "*mixer.input.block.skip"),
-    "s5": ("*mixer.shrink.weight", "*mixer.skip"),
-    "lru": ("*mixer.shrink.weight", "*mixer.skip"),
+    **dict.fromkeys(("s4", "s4d_inv", "s4d_legs", "s4d_lin", "s4d_real"), ("*mixer.shrink.direction", "*mixer.skip.weight")),
+    "h3": ("*mixer.shrink.direction", "*mixer.skip.weight", "*mixer.input.block.skip"),
+    "s5": ("*mixer.shrink.weight", "*mixer.skip.weight"),
+    "lru": ("*mixer.shrink.weight", "*mixer.skip.weight"),
 }
 CONVOLVED = [
     "lcsm",

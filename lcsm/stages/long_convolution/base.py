@@ -59,7 +59,7 @@ class KernelShrink(Shrink):
         """The kernel of one call, with noise where the model trains with some."""
         return self.kernel(length)
 
-    def forward(self, x: Stream, past: Tensor | None = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Tensor | None = None, context: Context | None = None) -> tuple[Factor, Any]:
         """The kernel as a read-out of all N rows, [1 1 H N P]; `past` is what the last call formed, [H T P]."""
         past = self.formed(x.shape[1], self.sizes[1], past)
         return rows(past, self.sizes[1]), past
@@ -74,6 +74,10 @@ class KernelShrink(Shrink):
             return self.sample(min(length, lags))
         before = formed_before(past)
         return before if before is not None and before.shape[1] == lags else self.sample(lags)
+
+    def opposite(self, shrink: Factor, length: int) -> Factor:
+        """What a tied second direction of `length` tokens reads by: the same lags, unless the kernel is two-sided."""
+        return shrink
 
     @property
     def device(self) -> torch.device:

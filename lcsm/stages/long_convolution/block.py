@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from lcsm.errors import UsageError
-from lcsm.ops.convolution import convolution
 from lcsm.ops.cost import recurrent_flops
 from lcsm.ops.problem import Problem
-from lcsm.ops.reference import reference
+from lcsm.ops.recurrence import Recurrence
 from lcsm.parameters import mark
 from lcsm.shapes import Float, Tensor
 from lcsm.stages.long_convolution.base import KernelShrink, rows
@@ -47,8 +46,8 @@ class ShiftBlock(nn.Module):
             )
         heads, _, columns = shrink.sizes
         self.shrink, self.lags = shrink, lags
-        self.problem = Problem(
-            kind="shift", expand="N", shrink="HNP", num_heads=heads, state_dim=lags, value_dim=columns
+        self.recurrence = Recurrence(
+            Problem(kind="shift", expand="N", shrink="HNP", num_heads=heads, state_dim=lags, value_dim=columns)
         )
         self.skip = mark(nn.Parameter(torch.randn(heads, columns)))
         newest = torch.zeros(1, 1, 1, lags, 1)
@@ -59,24 +58,20 @@ class ShiftBlock(nn.Module):
         self, values: Float[Tensor, "B L H P"], past: Past | None = None, context: Context | None = None
     ) -> tuple[Float[Tensor, "B L H P"], Past]:
         """Convolve values; `past` is what the last call returned, None at the start of a sequence."""
+        values = widen(values)
         if isinstance(self.shrink, ModalKernel):
-            with torch.autocast(values.device.type, enabled=False):
-                outputs, past = self.shrink.convolve(widen(values), past, context)
-                return outputs + self.skip * values, past
+            outputs, past = self.shrink.convolve(values, past, context)
+            return outputs + self.skip * values, past
         memory, kernel = past[:2] if past is not None else (None, None)
         kernel = self.shrink.formed(values.shape[1], self.lags, kernel)
-        algorithm = reference if values.shape[1] == 1 and past is not None else convolution
-        with torch.autocast(values.device.type, enabled=False):
-            values = widen(values)
-            outputs, memory = algorithm(
-                self.problem, Shift(), values, self.newest, rows(kernel, self.lags), memory, True, resets_of(context)
-            )
-            assert memory is not None, "a memory is asked for"
-            return outputs + self.skip * values, (memory, kernel)
+        written = self.recurrence.write(Shift(), values, self.newest)
+        outputs, memory = self.recurrence.run(written, rows(kernel, self.lags), memory, True, resets_of(context))
+        return outputs + self.skip * values, (memory, kernel)
 
     def memory_flops(self) -> int:
         """Multiplications and additions per token in the recurrent form."""
-        return recurrent_flops(self.shrink.problem if isinstance(self.shrink, ModalKernel) else self.problem)
+        part = self.shrink if isinstance(self.shrink, ModalKernel) else self
+        return recurrent_flops(part.recurrence.problem)
 
     def past_numbers(self) -> int:
         """Real numbers that one sequence keeps; the kernel is common to all."""

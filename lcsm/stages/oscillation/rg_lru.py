@@ -78,7 +78,7 @@ class RgLru(Oscillation):
             )
         self.speed = positive("oscillation.speed", speed)
         # which token is the first depends on where a pass begins
-        self.full_start = self.remembers = full_start
+        self.full_start = self.stateful = full_start
         self.gate = BlockLinear(input_dim, num_heads, blocks, bias, "oscillation")
         if self.gate.bias is not None:
             mark(self.gate.bias, group="oscillation")

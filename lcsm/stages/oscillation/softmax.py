@@ -66,7 +66,7 @@ class CumulativeSoftmax(Oscillation):
 
     decay = "LHN"
     gain = "LHN"
-    remembers = True
+    stateful = True
 
     def __init__(self, input_dim: int, num_heads: int, state_dim: int, start: Literal["zero", "one"]) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lcsm.conversion.recurrence import Recurrence
+from lcsm.conversion.system import ModalSystem
 from lcsm.errors import UsageError
 from lcsm.ops.streaming.base import Convolver, convolve
 from lcsm.ops.streaming.boxes import Boxes, Piece, assembled
@@ -55,7 +55,7 @@ def test_streams_equal_the_convolution(stream: str, length: int, cuts: tuple[int
 @pytest.mark.parametrize("taps", [0, 1, 5])
 def test_streamed_modes_equal_their_kernel(taps: int):
     values, weights = (torch.rand(2, C, 4, dtype=torch.complex128) * 0.7).unbind(0)
-    system = Recurrence(torch.randn(C, taps, dtype=torch.float64), values, weights)
+    system = ModalSystem(torch.randn(C, taps, dtype=torch.float64), values, weights)
     x = torch.randn(B, 150, C, dtype=torch.float64)
     found = streamed(system.stream(torch.float64), x, (3, 1, 1, 40, 1, 2))
     torch.testing.assert_close(found, direct(x, system.kernel(150).t()), rtol=1e-11, atol=1e-11)
@@ -89,7 +89,7 @@ def long_stream(name: str) -> tuple[Convolver, torch.Tensor]:
         # half of a mode is left after 70 tokens or more
         values = torch.polar(1 - 0.01 * torch.rand(64, 4), 3 * torch.rand(64, 4)).to(torch.complex128)
         taps = kernel.T if "taps" in name else kernel.T[:, :0]
-        system = Recurrence(taps, values, torch.randn(64, 4, dtype=torch.complex128))
+        system = ModalSystem(taps, values, torch.randn(64, 4, dtype=torch.complex128))
         return system.stream(torch.float64), system.kernel(1101).T
     return STREAMS[name](kernel), kernel
 

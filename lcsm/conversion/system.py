@@ -16,7 +16,7 @@ from lcsm.structures import LOG_DECAY_FLOOR
 
 
 @dataclass(frozen=True)
-class Recurrence:
+class ModalSystem:
     """The kernel of every channel as a shift register of p inputs that runs into N modes.
 
         memory_t = eigenvalues memory_{t-1} + x_{t-p}
@@ -44,10 +44,10 @@ class Recurrence:
         rest = evaluate(self.weights.to(torch.complex128), Powers(logs, values.angle()), length - first)
         return torch.cat([taps, rest], 1)
 
-    def rounded(self, dtype: torch.dtype = torch.float32) -> Recurrence:
+    def rounded(self, dtype: torch.dtype = torch.float32) -> ModalSystem:
         """The same system in another precision, with no eigenvalue outside the unit disc."""
         values = inside_disc(self.eigenvalues, dtype.to_complex())
-        return Recurrence(self.taps.to(dtype), values, self.weights.to(values.dtype))
+        return ModalSystem(self.taps.to(dtype), values, self.weights.to(values.dtype))
 
     def orders(self) -> Int[Tensor, " C"]:
         """Number of real states of each channel beside its taps: two for a complex mode, one for a real one."""
@@ -62,9 +62,9 @@ class Recurrence:
         """The same system as a stream of inputs of some type."""
         return Modes(self.taps, self.eigenvalues, self.weights, dtype)
 
-    def select(self, channels: Tensor) -> Recurrence:
+    def select(self, channels: Tensor) -> ModalSystem:
         """The systems of some channels."""
-        return Recurrence(self.taps[channels], self.eigenvalues[channels], self.weights[channels])
+        return ModalSystem(self.taps[channels], self.eigenvalues[channels], self.weights[channels])
 
 
 def inside_disc(values: Complex[Tensor, "C N"], dtype: torch.dtype) -> Complex[Tensor, "C N"]:
@@ -94,17 +94,17 @@ def neighbours(value: Float[Tensor, "C N"]) -> Float[Tensor, "5 C N"]:
     return torch.stack(found)
 
 
-def widened(system: Recurrence, modes: int) -> Recurrence:
+def widened(system: ModalSystem, modes: int) -> ModalSystem:
     """The same system with zeros for the modes that are missing up to a number of them."""
     missing = (0, modes - system.eigenvalues.shape[1])
     return replace(system, eigenvalues=F.pad(system.eigenvalues, missing), weights=F.pad(system.weights, missing))
 
 
-def joined(systems: Sequence[Recurrence]) -> Recurrence:
+def joined(systems: Sequence[ModalSystem]) -> ModalSystem:
     """The systems of several groups of channels as one."""
     modes = max(system.eigenvalues.shape[1] for system in systems)
     parts = zip(*((s.taps, s.eigenvalues, s.weights) for s in (widened(s, modes) for s in systems)), strict=True)
-    return Recurrence(*(torch.cat(part) for part in parts))
+    return ModalSystem(*(torch.cat(part) for part in parts))
 
 
 def relative_error(found: Float[Tensor, "C L"], kernel: Float[Tensor, "C L"]) -> Float[Tensor, " C"]:
@@ -113,6 +113,6 @@ def relative_error(found: Float[Tensor, "C L"], kernel: Float[Tensor, "C L"]) ->
     return distance / kernel.double().norm(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
 
 
-def rounded_error(system: Recurrence, kernel: Float[Tensor, "C L"]) -> Float[Tensor, " C"]:
+def rounded_error(system: ModalSystem, kernel: Float[Tensor, "C L"]) -> Float[Tensor, " C"]:
     """What a system misses of a kernel once it is rounded to single precision; as `relative_error`."""
     return relative_error(system.rounded().kernel(kernel.shape[1]), kernel)

@@ -24,7 +24,9 @@ SLOW = {
 }
 # What they read by, C and D, which learns at the base rate.
 READ = {
-    **dict.fromkeys(("s4", "s4d_inv", "s4d_legs", "s4d_lin", "s4d_real"), ("*mixer.shrink.direction", "*mixer.skip.weight")),
+    **dict.fromkeys(
+        ("s4", "s4d_inv", "s4d_legs", "s4d_lin", "s4d_real"), ("*mixer.shrink.direction", "*mixer.skip.weight")
+    ),
     "h3": ("*mixer.shrink.direction", "*mixer.skip.weight", "*mixer.input.block.skip"),
     "s5": ("*mixer.shrink.weight", "*mixer.skip.weight"),
     "lru": ("*mixer.shrink.weight", "*mixer.skip.weight"),

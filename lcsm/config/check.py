@@ -22,10 +22,25 @@ Node = dict[str, Any]
 
 # What the builder passes to a component by name; these are no settings of it.
 SIZES = frozenset({"input_dim", "d_model", "num_heads", "state_dim", "value_dim", "layer", "num_layers", "common"})
+# What a mixer passes to its parts.
+PARTS = frozenset({"recurrence", "make_shrink", "normaliser", "num_heads", "written", "seen", "width", "gate_dim"})
 PROVIDED: dict[str, frozenset[str]] = {
     **dict.fromkeys((*schemas.STAGES, "channel"), SIZES),
-    "mixer": frozenset({"d_model", "layer", "num_layers", "reverse_shrink", *schemas.STAGES}),
+    "mixer": frozenset({"d_model", "layer", "num_layers", "stages"}),
     "task": frozenset({"model", "optimise"}),
+}
+# Settings of a mixer of stages that stand in a part of it since 0.2.
+MOVED = {
+    "skip": "skip.of",
+    "skip_init": "skip.init",
+    "reverse": "reverse.shrink",
+    "reverse_exclusive": "reverse.exclusive",
+    "output": "output.form",
+    "activation": "output.activation",
+    "gate": "output.gate",
+    "gate_rank": "output.gate_rank",
+    "gate_first": "output.norm",
+    "bias": "output.bias",
 }
 # Settings that the builder fills in where they are null.
 DERIVED = {"mixer": frozenset({"value_dim"})}
@@ -159,15 +174,28 @@ def check_ours(path: str, group: str, node: Node, is_inner: bool) -> None:
             check_fields(f"{path}.", node, known[identity(node)], f"{group}={identity(node)}")
             return
         raise UsageError(unknown_target(path, group, node))
+    if target == "lcsm.mixers.eos.EosMixer":
+        refuse_moved(path, settings)
     signature = of_source(target)
     if signature is None:
         module, _, name = target.rpartition(".")
         raise UsageError(f"{path}._target_={target} does not exist in lcsm{did_you_mean(name, names(module))}")
-    provided = PROVIDED.get(group, frozenset()) | (SIZES if is_inner else frozenset())
+    provided = PROVIDED.get(group, frozenset())
+    if is_inner:
+        provided |= PARTS if group == "mixer" else SIZES
     derived = {name: Any for name in DERIVED.get(group, ()) if settings.get(name, 0) is None}
     required = signature.required if group in COMPLETE else frozenset()
     signature = Signature(signature.fields | derived, required, signature.open)
     check_fields(f"{path}.", settings, signature, target.rpartition(".")[2], provided)
+
+
+def refuse_moved(path: str, settings: Node) -> None:
+    """Refuse the words of earlier versions for what a part of a mixer holds now."""
+    for key, word in MOVED.items():
+        if key in settings and not isinstance(settings[key], dict):
+            raise UsageError(
+                f"{path}.{key}={shown(settings[key])} is a setting of a part of the mixer: it is {path}.{word} now"
+            )
 
 
 def unknown_target(path: str, group: str, node: Node) -> str:

@@ -99,10 +99,10 @@ def find_sites(model: LanguageModel) -> list[Site]:
     for name, module in model.named_modules():
         if not isinstance(module, (EosMixer, ShiftBlock)) or not isinstance(module.shrink, KernelShrink):
             continue
-        if isinstance(module, EosMixer) and module.second_pass is not None:
+        if isinstance(module, EosMixer) and module.second_pass.runs:
             raise UsageError(
                 f"{name} is bidirectional: it sees the future, which no recurrence and no stream can\n"
-                "train with mixer.reverse=none to generate or convert"
+                "train with mixer.reverse.shrink=none to generate or convert"
             )
         found.append(Site(name, int(name.split(".")[2]), module))
     return found

@@ -6,6 +6,7 @@ output_t = memory_t^T shrink_t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,15 +14,8 @@ from torch import nn
 from torch.export import register_dataclass
 
 from lcsm.errors import UsageError
-from lcsm.mixers.agreement import (
-    check_substeps,
-    declare,
-    refuse_complex,
-    refuse_constant_writes,
-    refuse_followers,
-    refuse_lengths,
-)
 from lcsm.mixers.base import Mixer
+from lcsm.mixers.compatibility import Stages, check_stages, declare, refuse_lengths
 from lcsm.mixers.output import Output
 from lcsm.mixers.second_pass import SecondPass
 from lcsm.mixers.skip import Skip
@@ -29,10 +23,8 @@ from lcsm.ops.cost import Cost, recurrent_flops
 from lcsm.ops.dispatch import costs
 from lcsm.ops.recurrence import Recurrence
 from lcsm.shapes import Stream, Tensor
-from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source, Stage
-from lcsm.stages.long_convolution.base import check_partners
+from lcsm.stages.base import Stage
 from lcsm.stages.segments import resets_of, with_resets
-from lcsm.stages.settings import choose
 from lcsm.structures import CANNOT_ADVANCE, Context, widen
 
 
@@ -62,21 +54,15 @@ register_dataclass(State)
 
 
 class EosMixer(Mixer):
-    """A token mixer made of five stages and an algorithm.
+    """A token mixer made of stages and an algorithm.
 
     Args:
-        source, input, expand, oscillation, shrink: the stages.
-        normaliser: keeps the outputs in range.
+        stages: source, input, expand, oscillation, shrink and normaliser.
         d_model: width D of what comes in and leaves.
         num_heads, state_dim, value_dim: H, N and P.
-        skip: adds d * inputs with a learned d per channel ("inputs") or per head ("heads"), or d * the block's input
-            ("source"); a learned matrix per head times its share of the block's input ("dense"); "none".
-        skip_init: start of d, "ones" or "normal".
-        reverse: a second pass from the end, read by the same shrink ("tied") or by one of its own ("own"); "none".
-        reverse_exclusive: whether that pass reads before the write, so that it starts at t + 1.
-        reverse_shrink: the shrink of the second pass where it has one of its own.
-        gate, gate_rank, bias, activation, output: what `mixers.output.Output` does with the outputs.
-        gate_first: whether the activation and the gate come before the normaliser (Mamba-2).
+        skip: makes the `mixers.skip.Skip`, from its widths.
+        reverse: makes the `mixers.second_pass.SecondPass`, from the recurrence.
+        output: makes the `mixers.output.Output`, from the normaliser and its widths.
         algorithm: name of an algorithm, or "auto" for the first one in the table of `ops.dispatch`.
     Raises:
         UsageError: the stages do not go together, or the algorithm does not fit them.
@@ -85,49 +71,28 @@ class EosMixer(Mixer):
 
     def __init__(
         self,
-        source: Source,
-        input: Input,
-        expand: Expand,
-        oscillation: Oscillation,
-        shrink: Shrink,
-        normaliser: Normaliser,
+        stages: Stages,
         d_model: int,
         num_heads: int,
         state_dim: int,
         value_dim: int,
-        skip: str,
-        skip_init: str,
-        reverse: str,
-        reverse_exclusive: bool,
-        reverse_shrink: Shrink | None,
-        gate: str,
-        gate_rank: int | None,
-        gate_first: bool,
-        bias: bool,
-        activation: str,
-        output: str,
+        skip: Callable[..., Skip],
+        reverse: Callable[..., SecondPass],
+        output: Callable[..., Output],
         algorithm: str,
     ) -> None:
         super().__init__()
-        self.source, self.input, self.expand = source, input, expand
-        self.oscillation, self.shrink = oscillation, shrink
-        refuse_constant_writes(input, expand)
-        refuse_complex(input, expand, oscillation, skip)
-        check_substeps(input, expand, oscillation, shrink, skip)
-        check_partners(expand, oscillation, shrink, reverse, reverse_exclusive)
-        problem = declare(input, expand, oscillation, shrink, normaliser, num_heads, state_dim, value_dim)
-        self.recurrence = Recurrence(problem, algorithm, oscillation.log_scale_start)
-        self.second_pass: SecondPass | None = None
-        if choose("mixer.reverse", reverse, {"none": False, "tied": True, "own": True}):
-            refuse_followers(oscillation, shrink, reverse)
-            self.second_pass = SecondPass(self.recurrence, reverse_exclusive, reverse_shrink)
-            self.causal_with = "reverse=none"
-        width, written = num_heads * (shrink.output_dim or value_dim), num_heads * value_dim
-        self.skip = Skip(skip, skip_init, written, source.widths["skip"], width, num_heads)
-        self.output = Output(
-            normaliser, gate_first, num_heads, width, source.widths["gate"], d_model,
-            gate, gate_rank, bias, activation, output,
-        )  # fmt: skip
+        self.source, self.input, self.expand = stages.source, stages.input, stages.expand
+        self.oscillation, self.shrink = stages.oscillation, stages.shrink
+        problem = declare(stages, num_heads, state_dim, value_dim)
+        self.recurrence = Recurrence(problem, algorithm, self.oscillation.log_scale_start)
+        self.second_pass = reverse(recurrence=self.recurrence)
+        widths, width = self.source.widths, num_heads * (self.shrink.output_dim or value_dim)
+        sizes = {"num_heads": num_heads, "width": width}
+        self.skip = skip(written=num_heads * value_dim, seen=widths["skip"], **sizes)
+        self.output = output(normaliser=stages.normaliser, gate_dim=widths["gate"], d_model=d_model, **sizes)
+        check_stages(stages, self.skip, self.second_pass)
+        self.causal_with = "reverse.shrink=none" if self.second_pass.runs else None
         self.structure, self.algorithm = problem.summary(), self.recurrence.algorithm
         self.available, self.reason = self.recurrence.available, self.recurrence.reason
 
@@ -146,8 +111,7 @@ class EosMixer(Mixer):
         written = self.recurrence.write(oscillation, inputs, expand, before.log_scale, resets)
         outputs, after.memory = self.recurrence.run(written, shrink, before.memory, state is not None, resets)
         read, after.log_scale = self.shrink.read(outputs, written, shrink), written.log_scale
-        if self.second_pass is not None:
-            read = self.second_pass(read, written, self.shrink, shrink, source["shrink"], context)
+        read = self.second_pass(read, written, self.shrink, shrink, source["shrink"], context)
         outputs = self.output(read, self.skip(inputs, source["skip"]), source["gate"])
         return outputs, None if state is None else after
 
@@ -158,11 +122,8 @@ class EosMixer(Mixer):
             UsageError: the mixer cannot stream, or its oscillation takes no steps of different lengths.
         """
         if state is not None and not self.streams:
-            raise UsageError(
-                CANNOT_ADVANCE
-                if self.second_pass is None
-                else "a bidirectional mixer sees the future and cannot stream: set mixer.reverse=none"
-            )
+            future = "a bidirectional mixer sees the future and cannot stream: set mixer.reverse.shrink=none"
+            raise UsageError(future if self.second_pass.runs else CANNOT_ADVANCE)
         if context is not None and context.dt is not None:
             refuse_lengths(self.oscillation)
         before = State() if state is None else state
@@ -188,7 +149,7 @@ class EosMixer(Mixer):
 
     def recurrence_flops(self, length: int) -> int:
         own = sum(stage.memory_flops() for stage in self.stages)
-        return recurrent_flops(self.recurrence.problem) * (1 if self.second_pass is None else 2) + own
+        return recurrent_flops(self.recurrence.problem) * (1 + self.second_pass.runs) + own
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -198,12 +159,11 @@ class EosMixer(Mixer):
     def costs(self, length: int) -> dict[str, Cost]:
         problem, second = self.recurrence.problem, self.second_pass
         # where the shrink reads the whole memory, the literature counts the products B x and C m with the algorithm
-        readers = (self.shrink, None if second is None else second.shrink)
-        stages = (self.expand, *readers) if problem.reads == "memory" else ()
+        stages = (self.expand, self.shrink, second.shrink) if problem.reads == "memory" else ()
         parameters = [weight for stage in stages if stage is not None for weight in stage.parameters()]
         weights = [weight.numel() for weight in parameters if weight.ndim > 1]
         found = costs(problem, length, 2 * sum(weights))
-        if second is None:
+        if not second.runs:
             return found
         again = costs(second.recurrence.problem, length, 0)
         return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import nn
 
@@ -34,17 +36,17 @@ class Output(nn.Module):
                    (LDNN, which so joins its heads)
 
     Args:
+        form: one of the rows above.
+        activation: applied to the outputs before the projection.
+        gate: activation of the multiplicative gate, or "none".
+        gate_rank: rank of the gate's projection; None for a full one, 0 for none: the gate is what it sees.
+        norm: whether the normaliser comes before the activation and the gate, or after (Mamba-2).
+        bias: whether the gate and the projections of linear and glu have one.
         normaliser: keeps what is read in range.
-        gate_first: whether the activation and the gate come before the normaliser (Mamba-2).
         num_heads: heads H that are read.
         width: width of the merged heads, H P.
         gate_dim: width of what the gate sees.
         d_model: width D of the model.
-        gate: activation of the multiplicative gate, or "none".
-        gate_rank: rank of the gate's projection; None for a full one, 0 for none: the gate is what it sees.
-        bias: whether the gate and the projections of linear and glu have one.
-        activation: applied to the outputs before the projection.
-        form: one of the rows above.
     Raises:
         UsageError: an option is unknown, a rank has no gate, the form keeps the width and width is not d_model, or
             there is nothing before the normaliser.
@@ -53,40 +55,45 @@ class Output(nn.Module):
 
     def __init__(
         self,
+        form: str,
+        activation: str,
+        gate: str,
+        gate_rank: int | None,
+        norm: Literal["before", "after"],
+        bias: bool,
         normaliser: Normaliser,
-        gate_first: bool,
         num_heads: int,
         width: int,
         gate_dim: int,
         d_model: int,
-        gate: str,
-        gate_rank: int | None,
-        bias: bool,
-        activation: str,
-        form: str,
     ) -> None:
         super().__init__()
-        self.normaliser, self.gate_first, self.num_heads = normaliser, gate_first, num_heads
-        if gate_first and normaliser.denominator:
-            raise UsageError("mixer.gate_first=true would gate before the denominator: set mixer.gate_first=false")
+        self.normaliser, self.num_heads = normaliser, num_heads
+        self.norm_last = choose("mixer.output.norm", norm, {"before": False, "after": True})
+        if self.norm_last and normaliser.denominator:
+            raise UsageError("mixer.output.norm=after would gate before the denominator: set mixer.output.norm=before")
         self.mix = nn.Linear(width, width) if form in MIXED else None
         # set by a block with inner dropout
         self.dropout: nn.Module = nn.Identity()
-        self.form = form = choose("mixer.output", form, {**{name: name for name in FORMS}, **MIXED})
-        self.activation = choose("mixer.activation", activation, ELEMENTWISE)
-        self.gate_activation = choose("mixer.gate", gate, {"none": None, **ELEMENTWISE})
+        self.form = form = choose("mixer.output.form", form, {**{name: name for name in FORMS}, **MIXED})
+        self.activation = choose("mixer.output.activation", activation, ELEMENTWISE)
+        self.gate_activation = choose("mixer.output.gate", gate, {"none": None, **ELEMENTWISE})
         if gate == "none" and gate_rank is not None:
-            raise UsageError(f"mixer.gate_rank={gate_rank} is of a gate, but mixer.gate=none: set mixer.gate_rank=null")
+            raise UsageError(
+                f"mixer.output.gate_rank={gate_rank} is of a gate, but there is none: set mixer.output.gate_rank=null"
+            )
         self.gate = None if gate == "none" else make_gate(gate_dim, width, gate_rank, bias)
         if form in ("none", "half_glu1", "half_glu2") and width != d_model:
             choose(
-                f"model.d_model={d_model} with heads of {width} channels in all and mixer.output",
+                f"model.d_model={d_model} with heads of {width} channels in all and mixer.output.form",
                 form,
                 {"linear": None, "glu": None, "full_glu": None},
             )
         bias = bias or form not in ("linear", "glu")
-        if gate_first and self.gate is None and self.mix is None and activation == "identity":
-            raise UsageError("mixer.gate_first=true has no gate or activation to place: set mixer.gate_first=false")
+        if self.norm_last and self.gate is None and self.mix is None and activation == "identity":
+            raise UsageError(
+                "mixer.output.norm=after has no gate or activation to come after: set mixer.output.norm=before"
+            )
         self.project = nn.Linear(width, d_model, bias=bias) if form in ("linear", "glu", "full_glu") else None
         self.select = nn.Linear(width, d_model, bias=bias) if form not in ("linear", "none") else None
 
@@ -99,7 +106,7 @@ class Output(nn.Module):
         active = self.activation(outputs)
         if self.gate is not None and self.gate_activation is not None:
             active = active * self.gate_activation(self.gate(gate))
-        if self.gate_first:
+        if self.norm_last:
             active = self.normaliser(active.unflatten(-1, (self.num_heads, -1)), None).flatten(2).to(gate.dtype)
         active = self.dropout(active)
         mixed = active if self.project is None else self.project(active)
@@ -109,7 +116,7 @@ class Output(nn.Module):
 
     def merged(self, read: Read, size: torch.Size) -> Float[Tensor, "B L W"]:
         """What was read, normalised unless that comes after the gate, with its heads side by side."""
-        outputs = read.outputs if self.gate_first else self.normaliser(read.outputs, read.log_scale)
+        outputs = read.outputs if self.norm_last else self.normaliser(read.outputs, read.log_scale)
         outputs = outputs if read.late is None else outputs + read.late
         return outputs.expand(*size, -1, -1).flatten(2)
 
@@ -120,7 +127,7 @@ def make_gate(inputs: int, width: int, rank: int | None, bias: bool) -> nn.Modul
         return linear(inputs, width, rank, bias)
     if inputs != width:
         raise UsageError(
-            f"mixer.gate_rank=0 takes the gate as it is, but it has {inputs} channels and the outputs {width}: "
-            "use source=hyena, or mixer.gate_rank=null"
+            f"mixer.output.gate_rank=0 takes the gate as it is, but it has {inputs} channels and the outputs {width}: "
+            "use source=hyena, or mixer.output.gate_rank=null"
         )
     return nn.Identity()

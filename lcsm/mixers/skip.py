@@ -31,17 +31,19 @@ class Skip(nn.Module):
         super().__init__()
         share = width // num_heads
         shapes = {"none": (), "inputs": (width,), "source": (width,), "heads": (num_heads,)}
-        shape = choose("mixer.skip", of, {**shapes, "dense": (num_heads, share, share)})
-        start = choose("mixer.skip_init", init, {"ones": torch.ones, "normal": torch.randn})
+        shape = choose("mixer.skip.of", of, {**shapes, "dense": (num_heads, share, share)})
+        start = choose("mixer.skip.init", init, {"ones": torch.ones, "normal": torch.randn})
         self.of, self.weight = of, None
         if not shape:
             if init != "ones":
-                raise UsageError(f"mixer.skip_init={init} starts a skip, but mixer.skip=none: set mixer.skip_init=ones")
+                raise UsageError(
+                    f"mixer.skip.init={init} starts a skip, but mixer.skip.of=none: set mixer.skip.init=ones"
+                )
             return
         channels = seen if of in ("source", "dense") else written
         if channels != width:
             raise UsageError(
-                f"mixer.skip={of} has {channels} channels, but the outputs have {width}: set mixer.skip=none"
+                f"mixer.skip.of={of} has {channels} channels, but the outputs have {width}: set mixer.skip.of=none"
             )
         self.weight = nn.Parameter(start(shape))
         if of == "dense":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,7 +13,11 @@ from torch import nn
 from lcsm.components import resolve
 from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
+from lcsm.mixers.compatibility import Stages
 from lcsm.mixers.eos import EosMixer
+from lcsm.mixers.output import Output
+from lcsm.mixers.second_pass import SecondPass
+from lcsm.mixers.skip import Skip
 from lcsm.models.backbone import Backbone
 from lcsm.models.block import Block
 from lcsm.models.channel import Channel
@@ -26,6 +30,8 @@ from lcsm.structures import Context
 Model = TypeVar("Model", LanguageModel, SequenceClassifier)
 
 STAGES = {"source": Source, "input": Input, "expand": Expand, "oscillation": Oscillation, "shrink": Shrink}
+# The parts that a mixer of stages makes itself.
+PARTS = {"skip": Skip, "reverse": SecondPass, "output": Output}
 BASES = {**STAGES, "normaliser": Normaliser, "mixer": Mixer, "channel": Channel, "release": Release}
 
 
@@ -86,21 +92,17 @@ class Builder:
         source.serve(readers(node, stages))
         read = sizes | {"value_dim": stages["shrink"].output_dim or sizes["value_dim"]}
         normaliser = self.make("normaliser", groups["normaliser"], f"{name}.normaliser", **read)
-        second = None
-        if node["reverse"] == "own":
-            second = self.make(
-                "shrink", groups["shrink"], f"{name}.reverse_shrink", input_dim=source.widths["shrink"], **sizes
-            )
-        return self.make(
-            "mixer",
-            node,
-            name,
-            source=source,
-            normaliser=normaliser,
-            reverse_shrink=second,
-            d_model=sizes["d_model"],
-            **stages,
-        )
+        parts = {part: self.part(part, node.pop(part)) for part in PARTS}
+        second = partial(self.make, "shrink", groups["shrink"], f"{name}.reverse_shrink")
+        make_shrink = partial(second, input_dim=source.widths["shrink"], **sizes)
+        parts["reverse"] = partial(parts["reverse"], make_shrink=make_shrink)
+        together = Stages(source=source, normaliser=normaliser, **stages)
+        return self.make("mixer", node, name, stages=together, d_model=sizes["d_model"], **parts)
+
+    def part(self, group: str, node: dict[str, Any]) -> Callable[..., Any]:
+        """What makes a part of a mixer from its widths; it draws its initial values with the mixer."""
+        settings = {key: value for key, value in node.items() if key != "_target_"}
+        return partial(resolve(f"mixer.{group}", node, PARTS[group], self.allowed), **settings)
 
     def block(self, layer: int) -> Block:
         """Layer `layer` of the pattern: its mixer, its channel mixer and their norms."""
@@ -164,7 +166,7 @@ def readers(mixer: Mapping[str, Any], stages: Mapping[str, Stage]) -> list[str]:
         stages: by their groups.
     """
     used = {group: follows(stage) for group, stage in stages.items()}
-    used |= {"gate": mixer["gate"] != "none", "skip": mixer["skip"] in ("source", "dense")}
+    used |= {"gate": mixer["output"]["gate"] != "none", "skip": mixer["skip"]["of"] in ("source", "dense")}
     return [reader for reader, is_used in used.items() if is_used]
 
 

@@ -30,7 +30,7 @@ PLACES = {
     "mixer.expand": "expand",
     "mixer.oscillation": "oscillation",
     "mixer.shrink": "shrink",
-    "mixer.reverse_shrink": "shrink",
+    "mixer.second_pass.shrink": "shrink",
     "mixer.output": "mixer_output",
     "mixer.output.gate": "gate",
     "mixer.output.mix": "linear",

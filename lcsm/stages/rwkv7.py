@@ -61,8 +61,8 @@ class Rwkv7Source(Source):
     """Every reader sees share * x_t + (1 - share) * x_{t-1}, each with a learned share per channel.
 
     The oscillation sees two mixtures side by side, for its decay and for its rate. The gate sees sigmoid(W mixture)
-    with few channels, so that with `mixer.gate=identity` the outputs are multiplied by V sigmoid(W mixture). The skip
-    sees x.
+    with few channels, so that with `mixer.output.gate=identity` the outputs are multiplied by V sigmoid(W mixture).
+    The skip sees x.
 
     Args:
         mix: a power and an offset for each of input, expand, shrink, gate, decay and rate, which start its shares as

@@ -25,13 +25,13 @@ def test_every_job_of_every_experiment_can_be_built():
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["model=ldnn_bidirectional"], ["Recall", "set mixer.reverse=none"]),
-        (["model=ldnn_bidirectional", "task=lm"], ["LanguageModelling", "set mixer.reverse=none"]),
-        (["model=tnn", "task=lm_compressible", "mixer.reverse=own"], ["set mixer.reverse=none"]),
+        (["model=ldnn_bidirectional"], ["Recall", "set mixer.reverse.shrink=none"]),
+        (["model=ldnn_bidirectional", "task=lm"], ["LanguageModelling", "set mixer.reverse.shrink=none"]),
+        (["model=tnn", "task=lm_compressible", "mixer.reverse.shrink=own"], ["set mixer.reverse.shrink=none"]),
         (["model=attention", "mixer.causal=false"], ["set mixer.causal=true", "task=classification"]),
-        (["block=pre_batch_norm", "mixer.reverse=tied"], ["set mixer.reverse=none and block.norm=layer"]),
+        (["block=pre_batch_norm", "mixer.reverse.shrink=tied"], ["set mixer.reverse.shrink=none and block.norm=layer"]),
         (["experiment=hybrid", "mixers.attention.mixer.causal=false"], ["set mixers.attention.mixer.causal=true"]),
-        (["-m", "mixer.reverse=none,tied"], ["job 1 of 2", "set mixer.reverse=none"]),
+        (["-m", "mixer.reverse.shrink=none,tied"], ["job 1 of 2", "set mixer.reverse.shrink=none"]),
     ],
 )
 def test_a_model_that_sees_the_token_to_predict_is_refused(words: list[str], named: list[str]):
@@ -53,7 +53,7 @@ def test_labels_are_learnt_in_both_directions():
         (["normaliser=denominator", "oscillation=diag_outer"], ["denominator"]),
         (["oscillation._target_=lcsm.stages.expand.Learned", "~oscillation.tau", "+oscillation.std=1"], ["Learned"]),
         (["mixer.algorithm=fastest"], ["mixer.algorithm", "fastest"]),
-        (["mixer.gate=silo"], ["mixer.gate"]),
+        (["mixer.output.gate=silo"], ["mixer.output.gate"]),
         (["trainer.strategy=fsdp"], ["trainer.strategy", "ddp"]),
         (["trainer.strategy=ddp_spawn"], ["trainer.strategy=ddp_spawn", "trainer.strategy=ddp,"]),
         (["trainer.devices=1000"], ["trainer.devices=1000", "CPU cores"]),

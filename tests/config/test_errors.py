@@ -89,10 +89,13 @@ MISTAKES = [
     (["callbacks.figures.layer=2"], ["callbacks.figures.layer=2", "model.num_layers=2"]),
     (["callbacks.figures.layer=-1"], ["callbacks.figures.layer=-1"]),
     (["callbacks.figures=true"], ["callbacks.figures=true"]),
+    # words of an earlier version
+    (["mixer.skip=inputs"], ["mixer.skip='inputs'", "mixer.skip.of now"]),
+    (["+mixer.gate=silu"], ["mixer.gate='silu'", "mixer.output.gate now"]),
     (["experiment=lra/listops/s6"], ["experiment=lra/listops/s6", "lra/listops/s5"]),
     (
         ["experiment=lra/listops/s5", "model=attention"],
-        ["mixer.reverse='own'", "experiment=lra/listops/s5", "task=classification data=listops model=attention"],
+        ["mixer.reverse=", "experiment=lra/listops/s5", "task=classification data=listops model=attention"],
     ),
     (
         ["experiment=lra/cifar10_grey/sgconv", "model=attention"],

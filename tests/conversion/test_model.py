@@ -161,7 +161,7 @@ def test_models_without_a_long_convolution_need_no_conversion(name: str):
 
 
 def test_models_that_read_the_future_are_refused():
-    config, model = build("model=tnn", LAGS, "mixer.reverse=own")
+    config, model = build("model=tnn", LAGS, "mixer.reverse.shrink=own")
     for act in (lambda: convert_model(config, model, "etsc", 1e-4), lambda: attach(model, "ring")):
         with pytest.raises(UsageError, match="bidirectional"):
             act()

@@ -17,8 +17,8 @@ def block_settings(config: dict[str, Any]) -> dict[str, Any]:
     assert config["residual"]
     return {
         "model.dropout": config["dropout"],
-        "mixer.activation": activation(config["gelu"]),
-        "mixer.output": OUTPUTS[config["activation"]],
+        "mixer.output.activation": activation(config["gelu"]),
+        "mixer.output.form": OUTPUTS[config["activation"]],
         "block.norm": NORMS[config["norm"]],
         "block.epsilon": config["norm_eps"],
         "block.placement": "pre" if config["prenorm"] else "post",

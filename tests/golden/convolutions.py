@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lcsm.mixers.compatibility import Stages
 from lcsm.mixers.eos import EosMixer
 from lcsm.stages.base import Input, Normaliser, Source
 from lcsm.stages.expand import Newest
@@ -15,8 +16,7 @@ from lcsm.stages.normaliser import Identity
 from lcsm.stages.oscillation.shift import ShiftRegister
 from lcsm.stages.source import Plain
 from tests.golden.case import Case
-from tests.golden.given import SETTINGS
-from tests.golden.replay import call
+from tests.golden.replay import assemble, call
 
 ACTIVATIONS = {
     "none": "identity",
@@ -61,16 +61,15 @@ def convolve(
     """A mixer in double precision whose sizes are those of the kernel."""
     heads, lags, columns = shrink.sizes
     width = heads * columns if d_model is None else d_model
-    return EosMixer(
+    stages = Stages(
         Plain(width) if source is None else source,
         input,
         Newest(lags),
         ShiftRegister(),
         shrink,
         Identity() if normaliser is None else normaliser,
-        width, heads, lags, columns,
-        reverse_shrink=reverse_shrink, **{**SETTINGS, **settings},
-    ).double().eval()  # fmt: skip
+    )
+    return assemble(stages, width, shrink.sizes, reverse_shrink, **settings).eval()
 
 
 def check(case: Case, **expected: Any) -> None:

@@ -21,7 +21,7 @@ def common(config: dict[str, Any]) -> dict[str, Any]:
     assert config["conv_activation"] == "silu" and config["beta_activation"] == "sigmoid"
     return {
         "model.d_model": config["d_model"],
-        "mixer.gate": config["gate_activation"],
+        "mixer.output.gate": config["gate_activation"],
         "expand.epsilon": config["qk_l2norm_eps"],
         "shrink.epsilon": config["qk_l2norm_eps"],
         "normaliser.epsilon": config["norm_eps"],

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lcsm.mixers.compatibility import Stages
 from lcsm.mixers.eos import EosMixer, State
 from lcsm.models.block import Block
 from lcsm.models.build import Builder
@@ -19,7 +20,7 @@ from lcsm.stages.source import Plain
 from lcsm.structures import Structure
 from tests.compose import compose
 from tests.golden.case import Case
-from tests.golden.replay import ACTIVATIONS, call, finish
+from tests.golden.replay import ACTIVATIONS, assemble, call, finish
 
 
 class GivenSource(Source):
@@ -90,21 +91,6 @@ class GivenModule(nn.Module):
         return self.value
 
 
-SETTINGS = {
-    "skip": "none",
-    "skip_init": "ones",
-    "reverse": "none",
-    "reverse_exclusive": True,
-    "gate": "none",
-    "gate_rank": None,
-    "gate_first": False,
-    "bias": False,
-    "activation": "identity",
-    "output": "none",
-    "algorithm": "auto",
-}
-
-
 def build(
     sizes: tuple[int, int, int],
     input: Input | Tensor,
@@ -120,22 +106,20 @@ def build(
     Args:
         sizes: H, N and P; the layer is H P wide.
     """
-    heads, rows, columns = sizes
-    width = heads * columns
-    return EosMixer(
+    width = sizes[0] * sizes[2]
+    stages = Stages(
         Plain(width) if source is None else source,
         GivenInput(input) if isinstance(input, Tensor) else input,
         GivenExpand(expand[..., None]) if isinstance(expand, Tensor) else expand,
         oscillation,
         GivenShrink(shrink[..., None]) if isinstance(shrink, Tensor) else shrink,
         Identity() if normaliser is None else normaliser,
-        width, heads, rows, columns,
-        reverse_shrink=None, **{**SETTINGS, **settings},
-    ).double()  # fmt: skip
+    )
+    return assemble(stages, width, sizes, **settings)
 
 
 # a state space system alone, without what follows it in a layer
-SYSTEM = {"mixer.activation": "identity", "mixer.output": "none"}
+SYSTEM = {"mixer.output.activation": "identity", "mixer.output.form": "none"}
 
 
 def configured(model: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +157,7 @@ def setting(value: Any) -> Any:
 
 def skip(config: dict[str, Any]) -> dict[str, str]:
     """The settings of a system's skip: the model's own, or none."""
-    return {} if config["skip"] else {"mixer.skip": "none", "mixer.skip_init": "ones"}
+    return {} if config["skip"] else {"mixer.skip.of": "none", "mixer.skip.init": "ones"}
 
 
 def identity(size: int) -> Tensor:

@@ -19,7 +19,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     settings = {
         **common(config),
         "mixer.num_heads": config["lru_width"],
-        "mixer.gate": config["gate_activation"],
+        "mixer.output.gate": config["gate_activation"],
         "source.width": config["lru_width"],
         "source.kernel_size": config["conv_kernel"],
         "source.activation": activation(config["conv_activation"]),

@@ -18,7 +18,7 @@ def common(config: dict[str, Any]) -> dict[str, Any]:
     assert config["norm_before_gate"]
     return {
         "model.d_model": config["d_model"],
-        "mixer.gate": config["gate_activation"],
+        "mixer.output.gate": config["gate_activation"],
         "input.activation": activation(config["input_activation"]),
         "oscillation.lower_bound": config["lower_bound"],
         "normaliser.epsilon": config["norm_eps"],

@@ -36,6 +36,6 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         "mixer.num_heads": heads,
         "mixer.state_dim": size,
         "mixer.value_dim": size,
-        "mixer.gate_rank": size,
+        "mixer.output.gate_rank": size,
     }
     return replay_layer(case, "kda", sizes, parameters)

@@ -27,7 +27,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         "mixer.num_heads": num_heads,
         "mixer.state_dim": rows,
         "mixer.value_dim": rows,
-        "mixer.gate": config["gate_activation"],
+        "mixer.output.gate": config["gate_activation"],
         # the release: another formula than the paper's, and a norm with weights
         "oscillation": "tnl",
         "normaliser.weight": "heads",

@@ -21,7 +21,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         "model.d_model": config["d_model"],
         "mixer.state_dim": rows,
         "mixer.value_dim": channels,
-        "mixer.gate": config["gate_activation"],
+        "mixer.output.gate": config["gate_activation"],
         "source.width": channels,
         "source.kernel_size": config["conv_kernel"],
         "source.activation": activation(config["conv_activation"]),

@@ -18,7 +18,7 @@ def common(config: dict[str, Any]) -> dict[str, Any]:
     return {
         "model.d_model": config["d_model"],
         "mixer.num_heads": config["d_hidden"],
-        "mixer.gate": config["gate_activation"],
+        "mixer.output.gate": config["gate_activation"],
         "input.activation": activation(config["candidate_activation"]),
     }
 

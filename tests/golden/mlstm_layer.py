@@ -22,7 +22,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         "mixer.num_heads": num_heads,
         "mixer.state_dim": config["head_qk_dim"],
         "mixer.value_dim": columns,
-        "mixer.gate": config["gate_activation"],
+        "mixer.output.gate": config["gate_activation"],
         "oscillation.soft_cap": setting(config["gate_soft_cap"]),
         "normaliser.epsilon": config["eps"],
         "normaliser.norm_epsilon": config["norm_eps"],

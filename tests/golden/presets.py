@@ -86,7 +86,7 @@ def recurrence(problem: Problem) -> tuple[Any, ...]:
 
 @cache
 def of_preset(name: str) -> tuple[Any, ...]:
-    return recurrence(given.named(name, {}).problem)
+    return recurrence(given.named(name, {}).recurrence.problem)
 
 
 def replayed(case: Case) -> list[str]:

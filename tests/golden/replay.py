@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lcsm.mixers.compatibility import Stages
 from lcsm.mixers.eos import EosMixer, State
+from lcsm.mixers.output import Output
+from lcsm.mixers.second_pass import SecondPass
+from lcsm.mixers.skip import Skip
 from lcsm.ops.dispatch import fitting
 from lcsm.stages.base import Expand, Input, Oscillation, Shrink
 from lcsm.stages.normaliser import Identity
@@ -18,6 +23,44 @@ from tests.golden.case import Case, with_gradients
 
 DISCRETISATIONS = {"zoh": "zero_order_hold", "bilinear": "bilinear", "dirac": "dirac", "softmax": "softmax"}
 ACTIVATIONS = {"none": "identity", "gelu_erf": "gelu", "gelu_tanh": "gelu_tanh"}
+
+
+# what an adapter may set of a mixer by hand: its part, its name there, and what it is without
+SETTINGS: dict[str, tuple[str, str, Any]] = {
+    "skip": ("skip", "of", "none"),
+    "skip_init": ("skip", "init", "ones"),
+    "reverse": ("reverse", "shrink", "none"),
+    "reverse_exclusive": ("reverse", "exclusive", True),
+    "output": ("output", "form", "none"),
+    "activation": ("output", "activation", "identity"),
+    "gate": ("output", "gate", "none"),
+    "gate_rank": ("output", "gate_rank", None),
+    "norm": ("output", "norm", "before"),
+    "bias": ("output", "bias", False),
+}
+
+
+def assemble(
+    stages: Stages,
+    d_model: int,
+    sizes: tuple[int, int, int],
+    reverse_shrink: Shrink | None = None,
+    algorithm: str = "auto",
+    **settings: Any,
+) -> EosMixer:
+    """A mixer in double precision from stages made by hand; a bare memory but for the settings.
+
+    Args:
+        sizes: H, N and P.
+        reverse_shrink: what a second pass reads by.
+    """
+    assert settings.keys() <= SETTINGS.keys(), settings
+    given: dict[str, dict[str, Any]] = {"skip": {}, "reverse": {"make_shrink": lambda: reverse_shrink}, "output": {}}
+    for name, (part, key, value) in SETTINGS.items():
+        given[part][key] = settings.get(name, value)
+    parts = {"skip": Skip, "reverse": SecondPass, "output": Output}
+    made = {part: partial(parts[part], **given[part]) for part in parts}
+    return EosMixer(stages, d_model, *sizes, **made, algorithm=algorithm).double()
 
 
 def make_mixer(
@@ -32,23 +75,8 @@ def make_mixer(
     **settings: Any,
 ) -> EosMixer:
     """A mixer in double precision with P = 1 and a plain source."""
-    defaults = {
-        "skip": "none",
-        "skip_init": "ones",
-        "reverse": "none",
-        "reverse_exclusive": True,
-        "gate": "none",
-        "gate_rank": None,
-        "gate_first": False,
-        "bias": False,
-        "activation": "identity",
-        "output": "none",
-        "algorithm": "auto",
-    }
-    return EosMixer(
-        Plain(d_model), input, expand, oscillation, shrink, Identity(), d_model, num_heads, state_dim, 1,
-        reverse_shrink=reverse_shrink, **{**defaults, **settings},
-    ).double()  # fmt: skip
+    stages = Stages(Plain(d_model), input, expand, oscillation, shrink, Identity())
+    return assemble(stages, d_model, (num_heads, state_dim, 1), reverse_shrink, **settings)
 
 
 def call(module: nn.Module, tensors: dict[str, Tensor], *arguments: Any) -> Any:
@@ -84,8 +112,8 @@ def as_complex(value: Tensor) -> Tensor:
 def algorithms(mixer: EosMixer) -> tuple[str, ...]:
     """Every algorithm that serves the mixer, in both directions."""
     names = fitting(mixer.recurrence.problem)
-    second = mixer.second_pass
-    return names if second is None else tuple(name for name in names if name in fitting(second.recurrence.problem))
+    second = fitting(mixer.second_pass.recurrence.problem)
+    return tuple(name for name in names if name in second)
 
 
 def kernels(build: Callable[..., EosMixer], tensors: dict[str, Tensor], read: Tensor, length: int) -> Tensor:

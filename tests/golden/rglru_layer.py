@@ -12,7 +12,7 @@ from tests.golden.given import layer
 from tests.golden.replay import leaves_of
 
 # the recurrence alone, without what stands around it in a layer
-ALONE = {"source": "plain", "mixer.gate": "none", "mixer.output": "none"}
+ALONE = {"source": "plain", "mixer.output.gate": "none", "mixer.output.form": "none"}
 
 
 def common(config: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
         "model.num_layers": config["layer_index"] + 1,
         "model.dropout": config["dropout"],
         "mixer.num_heads": config["d_attention"],
-        "mixer.gate": config["receptance_activation"],
+        "mixer.output.gate": config["receptance_activation"],
         "channel.ratio": config["d_ffn"] / config["d_model"],
         "channel.activation": config["ffn_activation"],
         "block.epsilon": config["norm_eps"],

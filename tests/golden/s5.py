@@ -13,6 +13,7 @@ from tests.golden.case import Case
 from tests.golden.given import SYSTEM, named, skip
 from tests.golden.replay import (
     DISCRETISATIONS,
+    SETTINGS,
     algorithms,
     batched,
     call,
@@ -31,8 +32,8 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
         "model.d_model": config["H"],
         "mixer.state_dim": config["P"],
         **skip(config),
-        "mixer.reverse": "own" if config["bidirectional"] else "none",
-        "mixer.reverse_exclusive": not config["backward_includes_current"],
+        "mixer.reverse.shrink": "own" if config["bidirectional"] else "none",
+        "mixer.reverse.exclusive": not config["backward_includes_current"],
         "oscillation.blocks": config["blocks"],
         "oscillation.pairs": config["conj_sym"],
         "oscillation.real": "clip" if config["clip_eigs"] else "exp",
@@ -43,7 +44,7 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
 
 def build(config: dict[str, Any], algorithm: str = "auto", **settings: str) -> EosMixer:
     """A mixer of one S5 system, without output projection; `settings` are those of the mixer."""
-    overrides = {f"mixer.{name}": value for name, value in settings.items()}
+    overrides = {".".join(("mixer", *SETTINGS[name][:2])): value for name, value in settings.items()}
     return named("s5", {**settings_of(config), **SYSTEM, **overrides}, algorithm)
 
 

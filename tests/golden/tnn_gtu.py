@@ -55,7 +55,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
             d_model=width,
             reverse="none" if config["causal"] else "tied",
             gate=activation,
-            gate_first=True,
+            norm="after",
             bias=config["bias"],
             output="linear",
             **chosen,

@@ -29,7 +29,13 @@ COMBINATIONS = [
     ("input=ones", "expand=projection", "shrink=memory", "mixer.value_dim=1", "oscillation=learned_rows"),
     ("input=ones", "expand=projection", "shrink=memory_complex", "mixer.value_dim=1", "oscillation=complex_decay"),
     ("expand.activation=one_plus_elu", "shrink.activation=softmax", "normaliser=denominator", "oscillation=ones"),
-    ("mixer.gate=silu", "mixer.skip=inputs", "mixer.output=half_glu1", "mixer.activation=gelu", "source=plain"),
+    (
+        "mixer.output.gate=silu",
+        "mixer.skip.of=inputs",
+        "mixer.output.form=half_glu1",
+        "mixer.output.activation=gelu",
+        "source=plain",
+    ),
     ("model=attention", "mixer.num_heads=2"),
     *[
         (f"model={name}",)
@@ -63,12 +69,12 @@ COMBINATIONS = [
 # only its own models have.
 REFUSED = {
     ("oscillation=dss_softmax",): r"needs a constant expand and shrink",
-    ("mixer.gate_rank=4",): r"set mixer\.gate_rank=null",
-    ("mixer.gate_first=true",): r"set mixer\.gate_first=false",
-    ("mixer.skip_init=normal",): r"set mixer\.skip_init=ones",
+    ("mixer.output.gate_rank=4",): r"set mixer\.output\.gate_rank=null",
+    ("mixer.output.norm=after",): r"set mixer\.output\.norm=before",
+    ("mixer.skip.init=normal",): r"set mixer\.skip\.init=ones",
     ("expand=rotary", "oscillation=gated_delta_rule", "shrink=query_rolled"): r"expand=PairedExpand is complex.*phase",
     ("input=hgrn_complex",): r"input=ComplexProjection is complex.*phase",
-    ("input=hgrn_complex", "oscillation=complex_decay", "mixer.skip=inputs"): r"set mixer\.skip=none",
+    ("input=hgrn_complex", "oscillation=complex_decay", "mixer.skip.of=inputs"): r"set mixer\.skip\.of=none",
     ("shrink=receptance", "normaliser=denominator"): r"use normaliser=group_norm",
     ("source=hyena", "source.order=3", "input=hyena"): r"shrink=DataDriven, which has no kernel",
 }
@@ -190,7 +196,7 @@ def test_autocast_keeps_the_memory_in_float32_and_the_outputs_near(words: tuple[
 
 @pytest.mark.parametrize("reverse", ["tied", "own"])
 def test_autocast_leaves_a_second_direction_near(reverse: str):
-    layer, x = build("oscillation=diag", f"mixer.reverse={reverse}"), stream()
+    layer, x = build("oscillation=diag", f"mixer.reverse.shrink={reverse}"), stream()
     expected = layer(x)[0]
     with torch.autocast("cpu", torch.bfloat16):
         outputs = layer.float()(x.float())[0]
@@ -198,7 +204,7 @@ def test_autocast_leaves_a_second_direction_near(reverse: str):
 
 
 def test_tied_second_direction_completes_the_sum_over_all_tokens():
-    words = ("oscillation=ones", "source=plain", "normaliser=identity", "mixer.reverse=tied")
+    words = ("oscillation=ones", "source=plain", "normaliser=identity", "mixer.reverse.shrink=tied")
     layer, x = build(*words), stream()
     inputs, expand, shrink = (getattr(layer, name)(x)[0] for name in ("input", "expand", "shrink"))
     weights = torch.einsum("bthn,bshn->bhts", shrink[..., 0], expand[..., 0])
@@ -214,8 +220,8 @@ def test_mixer_that_writes_nothing_of_the_text_is_refused():
 
 @pytest.mark.parametrize("reverse", ["tied", "own"])
 def test_bidirectional_mixer_refuses_to_stream(reverse: str):
-    layer = build(f"mixer.reverse={reverse}")
-    with pytest.raises(UsageError, match=r"mixer\.reverse=none"):
+    layer = build(f"mixer.reverse.shrink={reverse}")
+    with pytest.raises(UsageError, match=r"mixer\.reverse\.shrink=none"):
         layer(stream(), layer.initial_state())
 
 
@@ -227,7 +233,7 @@ def test_step_lengths_are_refused_where_they_would_be_ignored(oscillation: str):
 
 
 def test_bidirectional_packed_documents_give_what_they_give_alone():
-    layer, x = build("oscillation=diag", "mixer.reverse=own", "source=plain"), stream()
+    layer, x = build("oscillation=diag", "mixer.reverse.shrink=own", "source=plain"), stream()
     segments = torch.tensor([0] * 4 + [1] * 9).expand(B, L)
     alone = torch.cat([layer(x[:, :4])[0], layer(x[:, 4:])[0]], 1)
     assert_near(layer(x, None, Context(segments=segments))[0], alone)
@@ -246,5 +252,5 @@ def test_what_a_stream_keeps_of_its_parameters_gives_way_to_gradients(words: tup
 
 
 def test_gates_that_know_the_first_token_have_no_second_direction():
-    with pytest.raises(UsageError, match=r"RgLru depends on the tokens before:\nset mixer\.reverse=none"):
-        build("model=hawk", "mixer.num_heads=8", "mixer.state_dim=1", "mixer.reverse=tied")
+    with pytest.raises(UsageError, match=r"RgLru depends on the tokens before:\nset mixer\.reverse\.shrink=none"):
+        build("model=hawk", "mixer.num_heads=8", "mixer.state_dim=1", "mixer.reverse.shrink=tied")

@@ -70,7 +70,7 @@ def test_momentum_is_the_share_of_the_newest_batch():
 
 @pytest.mark.parametrize("output", ["half_glu1", "half_glu2", "full_glu", "mixed"])
 def test_inner_dropout_acts_on_what_the_output_projects(output: str):
-    words = small("model=s5", f"mixer.output={output}", "model.dropout=1.0", "block.inner_dropout=true")
+    words = small("model=s5", f"mixer.output.form={output}", "model.dropout=1.0", "block.inner_dropout=true")
     head = build_model(compose(*words), 10).backbone.layers[0].mixer.output
     x, seen = torch.randn(2, 5, 8), {}
     outputs = Read(x.unflatten(-1, (head.num_heads, -1)))

@@ -27,14 +27,14 @@ def without_gradient(*words: str) -> list[str]:
 @pytest.mark.parametrize("gate", ["none", "silu"])
 @pytest.mark.parametrize("source", [source for source in options("source") if source != "hyena"])
 def test_no_source_has_parameters_that_nothing_uses(source: str, gate: str, stages: tuple[str, ...]):
-    assert without_gradient(f"source={source}", f"mixer.gate={gate}", *stages) == []
+    assert without_gradient(f"source={source}", f"mixer.output.gate={gate}", *stages) == []
 
 
 @pytest.mark.parametrize("source", ["rwkv4", "rwkv6"])
 @pytest.mark.parametrize("index,reader", [*enumerate(READERS)][1:4])
 def test_a_constant_stage_leaves_no_share_behind(source: str, index: int, reader: str):
     stages = [*FOLLOWING[:index], CONSTANT[index], *FOLLOWING[index + 1 :]]
-    words = [f"source={source}", "mixer.gate=silu", *stages, *FULL]
+    words = [f"source={source}", "mixer.output.gate=silu", *stages, *FULL]
     model = build_model(compose(*small(*SIZES, *words)), vocab_size=16)
     assert {*model.backbone.layers[0].mixer.source.shares} == {*READERS} - {reader}
     assert without_gradient(*words) == []
@@ -47,7 +47,9 @@ def test_no_option_of_a_stage_leaves_a_share_without_gradient(group: str):
     for option in options(group):
         words = [word for word in FOLLOWING if not word.startswith(group)]
         try:
-            found = without_gradient("source=rwkv6", "mixer.gate=silu", *words, f"{group}={option}", *FULL, ALGORITHM)
+            found = without_gradient(
+                "source=rwkv6", "mixer.output.gate=silu", *words, f"{group}={option}", *FULL, ALGORITHM
+            )
         except ValueError:
             # stages that do not go together
             continue

@@ -146,7 +146,7 @@ def test_half_life_of_one_half_is_one_token():
     ("words", "streams"),
     [
         ((), True),
-        (("mixer.reverse=tied",), False),
+        (("mixer.reverse.shrink=tied",), False),
         (("model=dss_softmax", "mixer.num_heads=8"), False),
         (("model=attention", "mixer.causal=false"), False),
     ],

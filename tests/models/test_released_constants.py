@@ -23,7 +23,7 @@ def built(*words: str) -> LanguageModel:
 @pytest.mark.parametrize("model", [*PER_HEAD, *OVER_HEADS])
 def test_norms_of_flash_linear_attention_add_1e_6(model: str):
     layer = built(f"model={model}").backbone.layers[0]
-    assert (layer.mixer_norm.eps, layer.mixer.normaliser.epsilon) == (1e-6, 1e-6)
+    assert (layer.mixer_norm.eps, layer.mixer.output.normaliser.epsilon) == (1e-6, 1e-6)
 
 
 @pytest.mark.parametrize("model", ["mamba", "mamba2"])
@@ -33,7 +33,7 @@ def test_norms_of_the_blocks_of_mamba_add_1e_5(model: str):
 
 
 def test_the_norm_inside_mamba2_adds_1e_5():
-    assert built("model=mamba2").backbone.layers[0].mixer.normaliser.epsilon == 1e-5
+    assert built("model=mamba2").backbone.layers[0].mixer.output.normaliser.epsilon == 1e-5
 
 
 def test_only_mlstm_caps_its_logits_as_xlstm_7b():

@@ -149,7 +149,8 @@ def test_rwkv5_and_6_start_orthogonal_key_and_gate_with_a_tenth(model: str):
         assert [gain(module.weight) for module in ones] == pytest.approx([1.0] * 3)
         assert [gain(module.weight) for module in tenths] == pytest.approx([0.1] * 2)
         torch.testing.assert_close(
-            mixer.normaliser.weight, torch.full_like(mixer.normaliser.weight, ((number + 1) / LAYERS) ** 0.7)
+            mixer.output.normaliser.weight,
+            torch.full_like(mixer.output.normaliser.weight, ((number + 1) / LAYERS) ** 0.7),
         )
 
 

@@ -29,7 +29,7 @@ WORDS |= {
     "dss_softmax_stable": (*WORDS["dss_softmax"], "oscillation.real=exp"),
     "s5_blocks": (*WORDS["s5"], "oscillation.blocks=2", "shrink=s5_truncated"),
     "s5_single": (*WORDS["s5"], "oscillation.pairs=false", "shrink=s5_complex_normal"),
-    "ldnn_released": (*WORDS["ldnn_multihead"], "oscillation=ldnn_released", "mixer.skip=dense"),
+    "ldnn_released": (*WORDS["ldnn_multihead"], "oscillation=ldnn_released", "mixer.skip.of=dense"),
     "ldnn_shared_step": (*WORDS["ldnn"], "oscillation.step_per_mode=false", "oscillation.real=softplus"),
 }
 STREAMING = [name for name in WORDS if name not in ("dss_softmax", "ldnn_bidirectional")]

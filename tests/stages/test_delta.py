@@ -151,7 +151,7 @@ def test_writing_several_times_with_strength_zero_changes_nothing(substeps: int)
     ("words", "rule"),
     [
         (("oscillation=delta_product",), "input=value"),
-        (("model=deltaproduct", "mixer.skip=inputs"), "skip=none"),
+        (("model=deltaproduct", "mixer.skip.of=inputs"), r"skip\.of=none"),
         (("model=deltaproduct", "expand.substeps=1"), "expand=key"),
         (("model=deltaproduct", "shrink=query_corrected"), "shrink=query"),
         (("oscillation=delta_rule", "oscillation.largest_strength=3"), "use 1 or 2"),

@@ -51,7 +51,9 @@ def test_cosformer_weighs_by_the_cosine_of_the_lag():
 
 
 def test_retnet_decays_and_turns_queries_and_keys():
-    mixer, x = mixer_of("retnet", "mixer.gate=none", "normaliser=identity", "model.d_model=16", "mixer.value_dim=4")
+    mixer, x = mixer_of(
+        "retnet", "mixer.output.gate=none", "normaliser=identity", "model.d_model=16", "mixer.value_dim=4"
+    )
     position = torch.arange(L)[:, None, None] * 10000.0 ** (-torch.arange(2) / 2)
     turned = []
     for stage in (mixer.expand, mixer.shrink):
@@ -66,7 +68,7 @@ def test_retnet_decays_and_turns_queries_and_keys():
 
 
 def test_gateloop_reads_the_real_part_of_a_memory_that_turns_with_the_tokens():
-    mixer, x = mixer_of("gateloop", "mixer.gate=none")
+    mixer, x = mixer_of("gateloop", "mixer.output.gate=none")
     stage, memory = mixer.oscillation, torch.zeros(B, 4, 4, 4, dtype=torch.complex128)
     key, query, value = (heads(part.projection, x, 4) for part in (mixer.expand, mixer.shrink, mixer.input))
     decay = torch.polar(heads(stage.projections[0], x, 4).sigmoid(), heads(stage.turn, x, 4))
@@ -90,7 +92,7 @@ def test_rwkv4_is_a_weighted_mean_with_a_bonus_for_the_current_token():
 
 
 def test_rwkv5_reads_before_the_decay_and_weighs_the_current_token_by_its_bonus():
-    mixer, x = mixer_of("rwkv5", "mixer.gate=none", "normaliser=identity")
+    mixer, x = mixer_of("rwkv5", "mixer.output.gate=none", "normaliser=identity")
     seen, memory = mixer.source(x)[0], torch.zeros(B, 4, 4, 4, dtype=torch.float64)
     parts = ((mixer.expand, "expand"), (mixer.shrink, "shrink"), (mixer.input, "input"))
     key, query, value = (heads(stage.projection, seen[name], 4) for stage, name in parts)
@@ -103,7 +105,7 @@ def test_rwkv5_reads_before_the_decay_and_weighs_the_current_token_by_its_bonus(
 
 
 def test_metala_writes_the_complement_and_reads_the_current_token_once_more():
-    mixer, x = mixer_of("metala", "mixer.gate=none", "normaliser=identity")
+    mixer, x = mixer_of("metala", "mixer.output.gate=none", "normaliser=identity")
     seen, memory = mixer.source(x)[0]["input"], torch.zeros(B, 4, 2, 4, dtype=torch.float64)
     query, value = heads(mixer.shrink.projection, seen, 4) * 2**-0.5, heads(mixer.input.projection, seen, 4)
     decay = heads(mixer.oscillation.projections[0], seen, 4).sigmoid() ** (1 / 16)
@@ -115,7 +117,7 @@ def test_metala_writes_the_complement_and_reads_the_current_token_once_more():
 
 
 def test_lightnet_reads_softmax_weighted_means_over_time():
-    mixer, x = mixer_of("lightnet", "mixer.gate=none", "mixer.gate_rank=null", "normaliser=identity")
+    mixer, x = mixer_of("lightnet", "mixer.output.gate=none", "mixer.output.gate_rank=null", "normaliser=identity")
     logits, value = heads(mixer.oscillation.projection, x, 4), heads(mixer.input.projection, x, 4)
     query = F.silu(heads(mixer.shrink.projection, x, 4)) / 2
     outputs = mixer(x)[0].unflatten(-1, (4, 4))
@@ -125,7 +127,9 @@ def test_lightnet_reads_softmax_weighted_means_over_time():
 
 
 def test_mlstm_divides_by_its_normaliser_and_by_one_at_least():
-    mixer, x = mixer_of("mlstm", "mixer.gate=none", "normaliser=denominator_bounded", "oscillation.soft_cap=null")
+    mixer, x = mixer_of(
+        "mlstm", "mixer.output.gate=none", "normaliser=denominator_bounded", "oscillation.soft_cap=null"
+    )
     stage = mixer.oscillation
     stage.project_input.bias.data.fill_(0.5)
     key, query, value = (heads(part.projection, x, 4) for part in (mixer.expand, mixer.shrink, mixer.input))
@@ -142,7 +146,7 @@ def test_mlstm_divides_by_its_normaliser_and_by_one_at_least():
 
 
 def test_mamba_discretises_its_rates_with_the_step_of_each_channel():
-    mixer, x = mixer_of("mamba", "mixer.gate=none")
+    mixer, x = mixer_of("mamba", "mixer.output.gate=none")
     seen, stage = mixer.source(x)[0]["input"], mixer.oscillation
     step = F.softplus(stage.expand_step(stage.reduce(seen)) + stage.bias)
     write, read = mixer.expand.projection(seen), mixer.shrink.projection(seen)
@@ -166,7 +170,7 @@ def test_lrn_gates_what_it_writes_and_what_it_keeps():
 
 
 def test_mingru_in_log_space_writes_positive_candidates():
-    mixer, x = mixer_of("mingru", "input=mingru_log", "mixer.gate=none")
+    mixer, x = mixer_of("mingru", "input=mingru_log", "mixer.output.gate=none")
     keep, value = mixer.oscillation.projections[0](x).sigmoid(), mixer.input.projection(x)
     candidate = torch.where(value >= 0, value + 0.5, value.sigmoid())
     memory, outputs = torch.zeros(B, 2 * D, dtype=torch.float64), mixer(x)[0]

@@ -187,7 +187,7 @@ def test_rms_norm_may_take_groups_of_heads(groups: Any, axes: int):
 
 def test_gate_of_low_rank_and_norm_after_the_gate():
     norm, outputs, x = LayerNorm(2, 3, True, "weight", 1e-5), torch.randn(2, 3, 2, 3), torch.randn(2, 3, 4)
-    output = Output(norm, True, 2, 6, 4, 5, "silu", 2, True, "tanh", "linear")
+    output = Output("linear", "tanh", "silu", 2, "after", True, norm, 2, 6, 4, 5)
     gate = F.silu(output.gate[1](output.gate[0](x)))
     expected = output.project(norm((gate * outputs.flatten(2).tanh()).view(2, 3, 2, 3)).flatten(2))
     torch.testing.assert_close(output(Read(outputs), None, x), expected)

@@ -24,11 +24,11 @@ PRESETS["longconv"] = (*PRESETS["longconv"], "shrink.dropout=0")
 PRESETS["hyena4"] = (*PRESETS["hyena"], "source.order=4")
 PRESETS["h3"] = ("model=h3", "model.d_model=6", "mixer.num_heads=6", "mixer.state_dim=4", "input.lags=5")
 BOTH = [
-    ("tnn", "mixer.reverse=tied"),
-    ("tnn", "mixer.reverse=own"),
-    ("sgconv", "mixer.reverse=own"),
-    ("longconv", "mixer.reverse=own"),
-    ("hyena", "mixer.reverse=own"),
+    ("tnn", "mixer.reverse.shrink=tied"),
+    ("tnn", "mixer.reverse.shrink=own"),
+    ("sgconv", "mixer.reverse.shrink=own"),
+    ("longconv", "mixer.reverse.shrink=own"),
+    ("hyena", "mixer.reverse.shrink=own"),
 ]
 
 
@@ -69,8 +69,7 @@ def convolved(mixer: EosMixer, values: torch.Tensor) -> torch.Tensor:
     structure, _ = mixer.oscillation(values, expand)
     written = mixer.recurrence.write(structure, values, expand)
     read = mixer.shrink.read(mixer.recurrence.run(written, shrink)[0], written, shrink)
-    if mixer.second_pass is not None:
-        read = mixer.second_pass(read, written, mixer.shrink, shrink, values.flatten(2), None)
+    read = mixer.second_pass(read, written, mixer.shrink, shrink, values.flatten(2), None)
     return read.outputs
 
 
@@ -223,7 +222,7 @@ def test_kernel_dropout_is_in_training_alone_and_never_in_the_kernel():
 
 
 def test_filters_of_a_hyena_layer_share_one_network_and_a_second_direction_has_its_own():
-    mixer = mixer_of("hyena4", "mixer.reverse=own")
+    mixer = mixer_of("hyena4", "mixer.reverse.shrink=own")
     kernels = [module for module in mixer.modules() if isinstance(module, HyenaKernel)]
     assert [kernel.index for kernel in kernels] == [0, 1, 2, 0]
     assert len({id(module) for module in mixer.modules() if isinstance(module, SineFilter)}) == 2
@@ -271,16 +270,16 @@ def test_sgconv_covers_the_sequences_of_the_long_range_arena(task: str):
     [
         ("tnn", ("oscillation=ones",), "oscillation=shift with expand=newest"),
         ("tnn", ("expand=learned",), "oscillation=shift with expand=newest"),
-        ("tnn", ("mixer.reverse=tied", "mixer.reverse_exclusive=false"), "reverse_exclusive=true"),
+        ("tnn", ("mixer.reverse.shrink=tied", "mixer.reverse.exclusive=false"), "reverse.exclusive=true"),
         ("tnn", ("shrink.positions=scaled",), "shrink.divisor"),
         ("tnn", ("shrink.gamma=1.5",), "0 < gamma <= 1"),
         ("sgconv", ("shrink.first_scale=9",), "shrink.first_scale"),
         ("longconv", ("shrink.squash=0.1",), "never learn"),
         ("longconv", ("shrink.smooth=time", "shrink.window=4"), "odd"),
-        ("hyena", ("source=plain", "mixer.gate_rank=null"), "source=hyena"),
+        ("hyena", ("source=plain", "mixer.output.gate_rank=null"), "source=hyena"),
         ("hyena", ("mixer.value_dim=4", "source.order=1"), "at least 2"),
         ("hyena", ("shrink.embedding_dim=4",), "odd"),
-        ("tnn", ("mixer.gate_rank=0",), "gate_rank=null"),
+        ("tnn", ("mixer.output.gate_rank=0",), "gate_rank=null"),
     ],
 )
 def test_impossible_settings_are_refused(name: str, words: tuple[str, ...], message: str):
@@ -291,5 +290,5 @@ def test_impossible_settings_are_refused(name: str, words: tuple[str, ...], mess
 def test_exponential_positions_have_no_tied_second_direction():
     words = ("shrink.positions=exponential", "shrink.divisor=20")
     assert mixer_of("tnn", *words)(stream(9))[0].isfinite().all()
-    with pytest.raises(UsageError, match=r"mixer\.reverse=own"):
-        mixer_of("tnn", *words, "mixer.reverse=tied")(stream(9))
+    with pytest.raises(UsageError, match=r"mixer\.reverse\.shrink=own"):
+        mixer_of("tnn", *words, "mixer.reverse.shrink=tied")(stream(9))

@@ -16,7 +16,7 @@ from lcsm.structures import Context
 from tests.stages.ssm import CAUSAL, STREAMING, WORDS, mixer_of, stream
 
 # The recurrence alone.
-BARE = ("mixer.skip=none", "mixer.skip_init=ones", "mixer.activation=identity", "mixer.output=none")
+BARE = ("mixer.skip.of=none", "mixer.skip.init=ones", "mixer.output.activation=identity", "mixer.output.form=none")
 
 
 def assert_near(ours: torch.Tensor, other: torch.Tensor) -> None:
@@ -184,15 +184,20 @@ def test_growing_modes_refuse_to_stream():
         mixer_of(*WORDS["dss_softmax"], "expand=data_driven")
 
 
-@pytest.mark.parametrize(("name", "extra", "shift"), [("s4d_lin", ("mixer.reverse=own",), 1),
-                                                      ("s5", ("mixer.reverse=own", "mixer.reverse_exclusive=false"), 0),
-                                                      ("ldnn_bidirectional", (), 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "extra", "shift"),
+    [
+        ("s4d_lin", ("mixer.reverse.shrink=own",), 1),
+        ("s5", ("mixer.reverse.shrink=own", "mixer.reverse.exclusive=false"), 0),
+        ("ldnn_bidirectional", (), 1),
+    ],
+)
 def test_second_direction_starts_at_the_published_step(name: str, extra: tuple[str, ...], shift: int):
     mixer = mixer_of(*WORDS[name], *extra, *BARE)
     impulse = torch.zeros(1, 13, 8, dtype=torch.float64)
     impulse[:, 6] = 1
     both = mixer(impulse)[0]
-    mixer.second_pass = None
+    mixer.second_pass.runs = False
     backward = both - mixer(impulse)[0]
     assert (backward[:, 7 - shift :].abs() < 1e-12).all()
     assert backward[:, 6 - shift].abs().max() > 1e-6
@@ -201,7 +206,7 @@ def test_second_direction_starts_at_the_published_step(name: str, extra: tuple[s
 def test_bidirectional_ldnn_reads_one_kernel_both_ways():
     mixer, x = mixer_of(*WORDS["ldnn_bidirectional"], *BARE), stream()
     both = mixer(x)[0]
-    mixer.second_pass = None
+    mixer.second_pass.runs = False
     later = mixer(x.flip(1))[0].flip(1)
     assert_near(both[:, :-1], mixer(x)[0][:, :-1] + later[:, 1:])
 

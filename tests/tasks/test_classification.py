@@ -30,9 +30,9 @@ from tests.data.labelled_helpers import make_aan, make_listops
 
 SMALL = ("model.d_model=16", "model.num_layers=1", "model.embedding_dropout=0", "trainer.accelerator=cpu")
 SIZES = {
-    "s5": ("mixer.state_dim=8", "mixer.reverse=own", "mixer.reverse_exclusive=false"),
-    "s4d_legs": ("mixer.state_dim=4", "mixer.reverse=own"),
-    "s4": ("mixer.state_dim=4", "mixer.reverse=own"),
+    "s5": ("mixer.state_dim=8", "mixer.reverse.shrink=own", "mixer.reverse.exclusive=false"),
+    "s4d_legs": ("mixer.state_dim=4", "mixer.reverse.shrink=own"),
+    "s4": ("mixer.state_dim=4", "mixer.reverse.shrink=own"),
     "ldnn_bidirectional": ("mixer.num_heads=4", "mixer.state_dim=2"),
     "attention": ("mixer.num_heads=2", "mixer.causal=false"),
     "lcsm": ("mixer.num_heads=2", "mixer.state_dim=4"),

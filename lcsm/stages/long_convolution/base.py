@@ -30,7 +30,7 @@ class KernelShrink(Shrink):
     Attributes:
         two_sided: whether the kernel has negative lags too, by which a tied second direction reads.
     Raises:
-        UsageError: span is not positive. Needs `oscillation=shift` and `expand=newest`, see `check_partners`.
+        UsageError: span is not positive. Needs `oscillation=shift` and `expand=newest`, see `check_kernel`.
     """
 
     varies = "HNP"
@@ -91,22 +91,13 @@ def rows(kernel: Float[Tensor, "H T P"], lags: int) -> Factor:
     return F.pad(kernel, (0, 0, 0, lags - kernel.shape[1]))[None, None]
 
 
-def check_partners(expand: Expand, oscillation: Oscillation, shrink: Shrink, reverse: str, exclusive: bool) -> None:
+def check_kernel(expand: Expand, oscillation: Oscillation, shrink: Shrink) -> None:
     """Refuse stages that do not make a convolution where the shrink is a kernel.
 
-    Args:
-        reverse, exclusive: the second direction of the mixer, and whether it starts at the next token.
     Raises:
-        UsageError: the memory is not the last N inputs as they were, or the second direction counts a token twice.
+        UsageError: the memory is not the last N inputs as they were.
     """
-    if not isinstance(shrink, KernelShrink):
-        return
-    if shrink.two_sided and reverse == "tied" and not exclusive:
-        raise UsageError(
-            f"mixer.reverse=tied reads {type(shrink).__name__} at lags -1, -2, ..., so that it starts at the next "
-            "token:\nset mixer.reverse_exclusive=true"
-        )
-    if not (oscillation.kind == "shift" and isinstance(expand, Newest)):
+    if isinstance(shrink, KernelShrink) and not (oscillation.kind == "shift" and isinstance(expand, Newest)):
         raise UsageError(
             f"shrink={type(shrink).__name__} has one coefficient per lag, but oscillation={type(oscillation).__name__} "
             f"and expand={type(expand).__name__} keep no lags:\nuse oscillation=shift with expand=newest"

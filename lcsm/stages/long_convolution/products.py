@@ -20,7 +20,7 @@ from lcsm.structures import Context
 class HyenaSource(Source):
     """All projections of a Hyena operator after one short convolution: x_0 for the gate, x_1 .. x_{order-1} and v.
 
-    Every one is as wide as the heads together. The gate multiplies by x_0 as it is: set mixer.gate_rank=0.
+    Every one is as wide as the heads together. The gate multiplies by x_0 as it is: set mixer.output.gate_rank=0.
 
     Args:
         order: number of products, >= 2.
@@ -34,7 +34,7 @@ class HyenaSource(Source):
     def __init__(self, d_model: int, num_heads: int, value_dim: int, order: int, bias: bool, kernel_size: int) -> None:
         super().__init__()
         if order < 2:
-            raise UsageError(f"source.order={order} must be at least 2: one product is mixer.gate, the others are long")
+            raise UsageError(f"source.order={order} must be at least 2: one product is the gate, the others are long")
         width = num_heads * value_dim
         self.widths = dict.fromkeys(READERS, d_model) | {"gate": width, "input": order * width}
         self.projection = nn.Linear(d_model, (order + 1) * width, bias=bias)

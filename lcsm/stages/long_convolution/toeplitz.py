@@ -159,8 +159,8 @@ class ToeplitzKernel(KernelShrink):
     def opposite(self, shrink: Factor, length: int) -> Factor:
         if self.positions == "exponential":
             raise UsageError(
-                "shrink.positions=exponential has no negative positions for mixer.reverse=tied: "
-                "use raw or scaled, or mixer.reverse=own"
+                "shrink.positions=exponential has no negative positions for mixer.reverse.shrink=tied: "
+                "use raw or scaled, or mixer.reverse.shrink=own"
             )
         length = min(length, self.sizes[1])
         with torch.autocast(self.device.type, enabled=False):

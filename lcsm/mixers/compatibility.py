@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from lcsm.errors import UsageError
+from lcsm.mixers.second_pass import SecondPass
+from lcsm.mixers.skip import Skip
 from lcsm.ops.problem import Problem, varies
-from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink
+from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source
+from lcsm.stages.long_convolution.base import check_kernel
 
 
-def declare(
-    input: Input,
-    expand: Expand,
-    oscillation: Oscillation,
-    shrink: Shrink,
-    normaliser: Normaliser,
-    num_heads: int,
-    state_dim: int,
-    value_dim: int,
-) -> Problem:
-    """The static problem that the stages declare; refuses stages that do not go together."""
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a mixer."""
+
+    source: Source
+    input: Input
+    expand: Expand
+    oscillation: Oscillation
+    shrink: Shrink
+    normaliser: Normaliser
+
+
+def check_stages(stages: Stages, skip: Skip, reverse: SecondPass) -> None:
+    """Refuse stages, a skip and a second pass that do not go together.
+
+    Raises:
+        UsageError: names what does not fit and a way out.
+    """
+    refuse_constant_writes(stages.input, stages.expand)
+    refuse_complex(stages.input, stages.expand, stages.oscillation, skip.of)
+    check_substeps(stages.input, stages.expand, stages.oscillation, stages.shrink, skip.of)
+    check_kernel(stages.expand, stages.oscillation, stages.shrink)
+    if reverse.runs:
+        refuse_followers(stages.oscillation, stages.shrink)
+        reverse.check(stages.shrink)
+
+
+def declare(stages: Stages, num_heads: int, state_dim: int, value_dim: int) -> Problem:
+    """The static problem that the stages declare; refuses a memory that they cannot share."""
+    input, expand, oscillation = stages.input, stages.expand, stages.oscillation
+    shrink, normaliser = stages.shrink, stages.normaliser
     if shrink.complex_memory is not None and shrink.complex_memory != (oscillation.phase is not None):
         needed, way_out = ("complex", "shrink=memory") if shrink.complex_memory else ("real", "shrink=memory_complex")
         raise UsageError(
@@ -73,7 +98,8 @@ def refuse_complex(input: Input, expand: Expand, oscillation: Oscillation, skip:
             )
     if input.complex_values and skip in ("inputs", "heads"):
         raise UsageError(
-            f"mixer.skip={skip} adds what input={type(input).__name__} gives, which is complex: set mixer.skip=none"
+            f"mixer.skip.of={skip} adds what input={type(input).__name__} gives, which is complex:\n"
+            "set mixer.skip.of=none"
         )
 
 
@@ -97,7 +123,9 @@ def check_substeps(input: Input, expand: Expand, oscillation: Oscillation, shrin
                 f"use input=value and expand=key, or set oscillation.substeps={stage.substeps}"
             )
     if skip in ("inputs", "heads") and count > 1:
-        raise UsageError(f"mixer.skip={skip} needs one input per token, but there are {count}: set mixer.skip=none")
+        raise UsageError(
+            f"mixer.skip.of={skip} needs one input per token, but there are {count}: set mixer.skip.of=none"
+        )
     alone = type(shrink).forward is Shrink.forward and type(shrink).read is Shrink.read
     if count > 1 and not alone:
         raise UsageError(
@@ -105,14 +133,14 @@ def check_substeps(input: Input, expand: Expand, oscillation: Oscillation, shrin
         )
 
 
-def refuse_followers(oscillation: Oscillation, shrink: Shrink, reverse: str) -> None:
-    """Refuse a second direction of stages whose values depend on the tokens before."""
+def refuse_followers(oscillation: Oscillation, shrink: Shrink) -> None:
+    """Refuse a second pass of stages whose values depend on the tokens before."""
     follows = oscillation.log_scale_start is not None or oscillation.stateful
     if follows or shrink.stateful:
         stage = f"oscillation={type(oscillation).__name__}" if follows else f"shrink={type(shrink).__name__}"
         raise UsageError(
-            f"mixer.reverse={reverse} runs the memory from the end, but {stage} depends on the tokens before:\n"
-            "set mixer.reverse=none"
+            f"mixer.reverse runs the memory from the end, but {stage} depends on the tokens before:\n"
+            "set mixer.reverse.shrink=none"
         )
 
 

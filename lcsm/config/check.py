@@ -29,7 +29,7 @@ PROVIDED: dict[str, frozenset[str]] = {
     "mixer": frozenset({"d_model", "layer", "num_layers", "stages"}),
     "task": frozenset({"model", "optimise"}),
 }
-# Settings of a mixer of stages that stand in a part of it since 0.2.
+# Settings of a part of a mixer, by the names that they had when the mixer held them.
 MOVED = {
     "skip": "skip.of",
     "skip_init": "skip.init",

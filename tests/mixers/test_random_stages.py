@@ -46,4 +46,6 @@ def test_random_stages_run_or_are_refused_in_words():
 
 @pytest.mark.slow
 def test_three_hundred_random_choices_of_stages_run():
-    assert check([drawn(seed) for seed in range(1300)]) >= 300
+    # mixers without stages refuse them all
+    mixers = [name for name in options("mixer") if not name.startswith(("attention", "window"))]
+    assert check([drawn(seed, mixers) for seed in range(1300)]) >= 300

@@ -7,7 +7,7 @@ import io
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,26 @@ class Events(Enduring, TensorBoardLogger):
         for name, value in metrics.items():
             self.add("scalar", name, value, step)
 
-    def add_row(self, settings: dict[str, Any], scores: dict[str, float], step: int) -> None:
-        """Add a row to the hparams table: settings, and scores, of which only those that are known become points."""
+    def add_row(self, settings: dict[str, Any], scores: dict[str, float], step: int, first: Collection[str]) -> None:
+        """Add a row to the hparams table: settings, and scores, of which only those that are known become points.
+
+        Args:
+            settings: column -> value.
+            scores: column -> value, NaN for what is not known yet.
+            step: of the points.
+            first: columns that stand before the others: TensorBoard shows the first five alone.
+        """
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
         from torch.utils.tensorboard.summary import hparams
 
         def write() -> None:
-            for part in hparams(settings, scores):
+            columns, *row = hparams(settings, scores)
+            content = columns.value[0].metadata.plugin_data
+            data = HParamsPluginData.FromString(content.content)
+            for column in data.experiment.hparam_infos:
+                column.differs = column.name in first
+            content.content = data.SerializeToString()
+            for part in (columns, *row):
                 self.experiment._get_file_writer().add_summary(part, step)
 
         self.unless_failed(write)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -141,6 +142,18 @@ def test_hyperparameters_and_scores_stand_in_one_event_file(tmp_path: Path) -> N
     scores = log.Scalars("hp/loss")
     assert [score.step for score in scores] == [4, 8]
     assert scores[1].value == min(score.value for score in log.Scalars("val/loss"))
+
+
+def test_what_the_command_line_gave_stands_first_among_the_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {"hydra": {"overrides": {"task": ["oscillation=ones", "optim.lr=0.01", "+seed=3"]}}}
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create(words))
+    toy_fit(tmp_path, toy_config(trainer__max_steps=1, logger={"tensorboard": True, "csv": False}))
+    content = events(tmp_path).SummaryMetadata("_hparams_/experiment").plugin_data.content
+    columns = HParamsPluginData.FromString(content).experiment.hparam_infos
+    assert {column.name for column in columns if column.differs} == {"oscillation", "lr", "seed"}
+    assert {"model", "expand", "d_model"} <= {column.name for column in columns}
 
 
 def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path: Path) -> None:

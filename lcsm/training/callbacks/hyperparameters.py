@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from lightning import Callback, LightningModule, Trainer
 
 from lcsm.training.callbacks.best import Best
@@ -33,6 +34,12 @@ def flat_hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
     flat |= {"schedule": config.get("schedule", {}).get("name"), "batch_size": config.get("data", {}).get("batch_size")}
     flat["seed"] = config.get("seed")
     return {key: value for key, value in flat.items() if value is not None}
+
+
+def given_settings() -> set[str]:
+    """The columns that the command line or a sweep of Hydra gave values, by which its runs differ."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return {word.partition("=")[0].lstrip("+").rpartition(".")[2] for word in words}
 
 
 class Hyperparameters(Callback):
@@ -76,7 +83,7 @@ class Hyperparameters(Callback):
         for logger in tensorboards(trainer):
             # a resumed run has its row already
             if not logger.continued:
-                logger.add_row(flat_hyperparameters(self.config), scores, trainer.global_step)
+                logger.add_row(flat_hyperparameters(self.config), scores, trainer.global_step, given_settings())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:

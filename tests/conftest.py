@@ -1,6 +1,9 @@
 """One thread for all tests, because small operations on several are slower and less repeatable; their own cache."""
 
+import atexit
 import os
+import shutil
+import signal
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -11,7 +14,12 @@ import torch
 
 torch.set_num_threads(1)
 os.environ["LCSM_CACHE"] = tempfile.mkdtemp(prefix="lcsm-tests-")
+atexit.register(shutil.rmtree, os.environ["LCSM_CACHE"], ignore_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"
+# `command &` in a script and nohup start processes that ignore signals, and what they start inherits that
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
 # Folders whose tests have to pass with every instruction set, see `make numerical`.
 NUMERICAL = ("ops", "stages", "mixers", "models", "conversion")
 

@@ -191,11 +191,14 @@ def check_ours(path: str, group: str, node: Node, is_inner: bool) -> None:
 
 def refuse_moved(path: str, settings: Node) -> None:
     """Refuse the words of earlier versions for what a part of a mixer holds now."""
-    for key, word in MOVED.items():
+    for key in MOVED:
         if key in settings and not isinstance(settings[key], dict):
-            raise UsageError(
-                f"{path}.{key}={shown(settings[key])} is a setting of a part of the mixer: it is {path}.{word} now"
-            )
+            raise UsageError(moved(f"{path}.{key}={shown(settings[key])}", path, key))
+
+
+def moved(written: str, path: str, key: str) -> str:
+    """What to say of a setting of a mixer that a part of it holds now."""
+    return f"{written} is a setting of a part of the mixer: it is {path}.{MOVED[key]} now"
 
 
 def unknown_target(path: str, group: str, node: Node) -> str:

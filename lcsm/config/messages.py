@@ -12,6 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+from lcsm.config.check import MOVED, moved
 from lcsm.config.suggest import did_you_mean, listed
 from lcsm.errors import first_line
 
@@ -125,6 +126,8 @@ def unknown_key(key: str, overrides: Sequence[str], names: Names) -> str:
         )
     parent, _, leaf = key.rpartition(".")
     node = {name: value for name, value in reach(names.config, parent).items() if name != "_target_"}
+    if parent.rpartition(".")[2] == "mixer" and MOVED.get(leaf, "").partition(".")[0] in node:
+        return moved(written, parent, leaf)
     if parent and node:
         return f"{written}: {parent} has no setting {leaf!r}{did_you_mean(leaf, node)}\nits settings: {listed(node)}"
     if parent and parent in names.config:

@@ -92,6 +92,9 @@ MISTAKES = [
     # words of an earlier version
     (["mixer.skip=inputs"], ["mixer.skip='inputs'", "mixer.skip.of now"]),
     (["+mixer.gate=silu"], ["mixer.gate='silu'", "mixer.output.gate now"]),
+    (["mixer.gate=silu"], ["mixer.gate=silu", "mixer.output.gate now"]),
+    (["mixer.gate_first=true"], ["mixer.gate_first=true", "mixer.output.norm now"]),
+    (["model=attention", "mixer.bias=true"], ["mixer.bias=true", "num_heads"]),
     (["experiment=lra/listops/s6"], ["experiment=lra/listops/s6", "lra/listops/s5"]),
     (
         ["experiment=lra/listops/s5", "model=attention"],

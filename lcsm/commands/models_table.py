@@ -37,8 +37,10 @@ Written by `lcsm show --all --format markdown`; do not edit it, renew it with `m
 
 One row per `model=<name>`, with the options that it chooses. `lcsm show model=<name>` explains structure and
 algorithm and gives the cost of every algorithm that fits; [stages.md](stages.md) has the equations of the EOS paper's
-options, and every file in `conf` begins with what it is. `state` counts the real numbers that one sequence carries
-through one layer, `mixer` the parameters of the token mixer, `layer` those of the layer with channel mixer and norms.
+options, and every file in `conf` begins with what it is. `structure` names the axes along which decay, phase and gain
+vary, with `*` and `+` as in stages.md: `LHN` is a value per token, head and row. `state` counts the real numbers that
+one sequence carries through one layer, `mixer` the parameters of the token mixer, `layer` those of the layer with
+channel mixer and norms.
 Settings: `{settings}`, else those of the presets; position {length}; the second layer, and of hybrids the second that
 is no attention. A model for classification is counted the same way, although it sees the next token and `task=lm`
 refuses to train it.

@@ -5,16 +5,20 @@ Exit status: 0 done; 1 failure; 2 a mistake of the user; 128 + n stopped by sign
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 import lcsm
+from lcsm.commands.terminal import lasting_output, open_closed
 from lcsm.config.suggest import did_you_mean
 from lcsm.errors import UsageError, out_of_memory
 
 DONE, FAILURE, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+# a disk, a quota or the largest file is full, or the terminal is gone
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # name -> one line for people; each is lcsm/commands/<name>.py with run(argv) -> exit status and usage() -> text
 COMMANDS = {
@@ -45,9 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    open_closed()
+    # the status tells what nobody reads
+    with lasting_output("stderr"):
+        return status_of(list(sys.argv[1:] if argv is None else argv))
+
+
+def status_of(words: list[str]) -> int:
+    """Run a command, with a line for what a traceback would not help with."""
     try:
-        return dispatch(words)
+        status = dispatch(words)
+        sys.stdout.flush()
+        return status
     except UsageError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -63,9 +76,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("\nlcsm: stopped\n")
         return INTERRUPTED
     except BrokenPipeError:
-        # the reader of a pipe, such as head, has what it wanted; nothing more can be written, not even at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # the reader of a pipe, such as head, has what it wanted
+        drop_output()
         return DONE
+    except OSError as error:
+        if error.errno not in NO_ROOM or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        drop_output()
+        sys.stderr.write(f"lcsm: cannot write: {error.strerror}; make room\n")
+        return FAILURE
+
+
+def drop_output() -> None:
+    """Let what is left of the output go nowhere, for it would fail again when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def dispatch(words: list[str]) -> int:

@@ -24,27 +24,35 @@ class Lasting(io.FileIO):
 
 
 @contextmanager
-def lasting_output() -> Iterator[None]:
-    """Let writes to standard output and standard error never fail in the block.
+def lasting_output(*names: str) -> Iterator[None]:
+    """Let writes to these streams, "stdout" and "stderr", never fail in the block.
 
     Streams that somebody put in place of the process's own, such as a notebook or a test, stay as they are.
     """
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = lasting(sys.stdout, sys.__stdout__), lasting(sys.stderr, sys.__stderr__)
+    before = {name: getattr(sys, name) for name in names}
+    for name, stream in before.items():
+        setattr(sys, name, lasting(stream, getattr(sys, f"__{name}__")))
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        sys.stdout, sys.stderr = before
+        for name, stream in before.items():
+            getattr(sys, name).flush()
+            setattr(sys, name, stream)
 
 
-def lasting(stream: TextIO | None, own: TextIO | None) -> TextIO:
+def lasting(stream: TextIO, own: TextIO | None) -> TextIO:
     """A stream of the process as one whose writes never fail."""
-    if stream is None:
-        # closed when the process began
-        return open(os.devnull, "w")
     if stream is not own:
         return stream
     file = io.BufferedWriter(Lasting(stream.fileno(), "w", closefd=False))
     return io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=True)
+
+
+def open_closed() -> None:
+    """Open the null device for each stream that was closed when the process began.
+
+    In the order of their descriptors, so that no file of a run gets the number under which messages are written.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))

@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
 
     # what a scheduler announces has nothing left to stop while the process ends
     atexit.register(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
-    with lasting_output():
+    with lasting_output("stdout", "stderr"):
         try:
             with StopSignals():
                 return start(arguments)

@@ -133,3 +133,23 @@ def test_the_whole_error_is_shown_on_request(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ValueError, match="oscillation=dig"):
         main(["train", "oscillation=dig"])
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("behind", "word", "status", "said"),
+    [
+        (">&-", "--help", 0, ""),
+        (">/dev/full", "--help", 1, "lcsm: cannot write: No space left on device; make room\n"),
+        ("2>&-", "trian", 2, ""),
+        ("2>/dev/full", "trian", 2, ""),
+        ("<&- >&- 2>&-", "trian", 2, ""),
+    ],
+)
+def test_what_nobody_takes_changes_no_status_and_is_no_traceback(
+    behind: str, word: str, status: int, said: str, unbuffered: str
+):
+    shell = ["bash", "-c", f'"$@" {behind}', "bash", sys.executable, "-m", "lcsm", word]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    result = subprocess.run(shell, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (status, said)

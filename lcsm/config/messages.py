@@ -17,7 +17,7 @@ from lcsm.config.suggest import did_you_mean, listed
 from lcsm.errors import first_line
 
 # What composing a configuration can raise because of what a user wrote.
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, RecursionError)
 
 # Hydra's launchers that come with an extra of lcsm.
 EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
@@ -44,6 +44,8 @@ def explain(error: Exception, overrides: Sequence[str], names: Callable[[], Name
         overrides: the command line's `key=value` words.
         names: finds the valid names; called only where they help.
     """
+    if isinstance(error, RecursionError):
+        return "a file of the configuration is in its own defaults, or nested too deep: take out what leads back to it"
     if isinstance(error, MissingConfigException):
         return missing_option(error, names())
     if isinstance(error, OverrideParseException):

@@ -202,3 +202,10 @@ def test_a_missing_setting_is_named(tmp_path: Path):
 def test_a_listed_target_of_the_user_passes_the_first_check():
     config = compose("oscillation._target_=mine.Oscillation", "allow_targets=[mine.Oscillation]")
     assert config["oscillation"]["_target_"] == "mine.Oscillation"
+
+
+@pytest.mark.parametrize("content", ["defaults:\n  - mine\n", f"x: {'[' * 3000}{']' * 3000}\n"])
+def test_a_file_without_an_end_is_one_message(content: str, tmp_path: Path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{content}")
+    assert "own defaults" in fault(f"--config-dir={tmp_path}", "experiment=mine")

@@ -166,7 +166,7 @@ def train(
     from lcsm.commands.building import build_data, build_task, prepare
     from lcsm.models.inspection import card
     from lcsm.training.rank import is_first_rank
-    from lcsm.training.run import fit, interrupted
+    from lcsm.training.run import device_of, fit, interrupted
 
     prepare(config)
     if late := late_warmup(config["schedule"]):
@@ -174,9 +174,10 @@ def train(
     datamodule = build_data(config)
     task = build_task(config, datamodule)
     model: Any = task.model
-    if slow := without_algorithm(model, config):
+    device = device_of(config["trainer"])
+    if slow := without_algorithm(model, config, device):
         log.warning(slow)
-    facts = card(model, datamodule.length)
+    facts = card(model, datamodule.length, device)
     if is_first_rank():
         log.info(in_a_line(config["model"]["name"], facts, datamodule.length))
     if config.get("compile"):
@@ -191,12 +192,12 @@ def train(
     return score(task.monitor, results)
 
 
-def without_algorithm(model: Any, config: dict[str, Any]) -> str:
+def without_algorithm(model: Any, config: dict[str, Any], device: str) -> str:
     """What to say of layers that only the loop over time can run, "" where there are none."""
     from lcsm.commands.combination import partners
 
-    mixers = enumerate(model.backbone.mixers())
-    slow = [index for index, mixer in mixers if mixer.algorithm == "reference" and len(mixer.available) == 1]
+    choices = [mixer.choice(device) for mixer in model.backbone.mixers()]
+    slow = [index for index, choice in enumerate(choices) if choice.available == ("reference",)]
     if not slow:
         return ""
     hint = partners(config) or "other stages may have one: lcsm show"

@@ -12,6 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
 from lcsm.ops.cost import Cost
+from lcsm.ops.dispatch import Choice
 from lcsm.shapes import Bool, Float, Int, Resets, Stream, Tensor
 from lcsm.stages.segments import resets_of, with_resets
 from lcsm.structures import Context
@@ -81,8 +82,6 @@ class Attention(Mixer):
         self.window, self.causal_with = window, None if causal else "causal=true"
         reach = "all" if not causal else "all earlier" if window is None else f"the last {window}"
         self.structure = f"softmax over {reach} tokens"
-        self.algorithm = "scaled_dot_product_attention"
-        self.reason = "the only one"
 
     def forward(
         self, x: Stream, state: Cache | None = None, context: Context | None = None
@@ -148,9 +147,13 @@ class Attention(Mixer):
     def recurrence_flops(self, length: int) -> int:
         return 4 * self.reach(length) * self.project.in_features
 
-    def costs(self, length: int) -> dict[str, Cost]:
+    def choice(self, device: str) -> Choice:
+        name = scaled_dot_product_attention.__name__
+        return Choice(name, scaled_dot_product_attention, (name,), "the only one")
+
+    def costs(self, length: int, device: str) -> dict[str, Cost]:
         order = "O(L² D)" if self.window is None else "O(L min(L, window) D)"
-        return {self.algorithm: Cost("all pairs of tokens", order, self.recurrence_flops(length), 1)}
+        return {self.choice(device).name: Cost("all pairs of tokens", order, self.recurrence_flops(length), 1)}
 
     def reach(self, length: int) -> int:
         """How many of `length` tokens the last one sees."""

@@ -8,6 +8,7 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.ops.cost import Cost
+from lcsm.ops.dispatch import Choice
 from lcsm.shapes import Float, Stream, Tensor
 from lcsm.structures import Context
 
@@ -20,14 +21,10 @@ class Mixer(nn.Module):
 
     Attributes:
         structure: what the memory looks like, as `lcsm show` prints it: "diagonal LHN", "softmax".
-        algorithm: name of the algorithm that `forward` runs.
-        reason: why that one, as `lcsm show` prints it.
         causal_with: of a mixer that sees later tokens, the setting that would hide them, "reverse=none"; else None.
     """
 
     structure: str
-    algorithm: str
-    reason: str
     causal_with: str | None = None
 
     @property
@@ -64,6 +61,10 @@ class Mixer(nn.Module):
         """Multiplications and additions per token of the memory itself, at position `length`, projections left out."""
         raise TypeError(f"{type(self).__name__} must define recurrence_flops(length)")
 
-    def costs(self, length: int) -> dict[str, Cost]:
-        """What each algorithm that could run costs for a sequence of `length` tokens, by name, best first."""
-        raise TypeError(f"{type(self).__name__} must define costs(length)")
+    def choice(self, device: str) -> Choice:
+        """The algorithm that `forward` runs on a type of device, and why that one."""
+        raise TypeError(f"{type(self).__name__} must define choice(device)")
+
+    def costs(self, length: int, device: str) -> dict[str, Cost]:
+        """What each algorithm that a type of device could run costs for `length` tokens, by name, best first."""
+        raise TypeError(f"{type(self).__name__} must define costs(length, device)")

@@ -20,7 +20,7 @@ from lcsm.mixers.output import Output
 from lcsm.mixers.second_pass import SecondPass
 from lcsm.mixers.skip import Skip
 from lcsm.ops.cost import Cost, recurrent_flops
-from lcsm.ops.dispatch import costs
+from lcsm.ops.dispatch import Choice, costs
 from lcsm.ops.recurrence import Recurrence
 from lcsm.shapes import Stream, Tensor
 from lcsm.stages.base import Stage
@@ -63,7 +63,7 @@ class EosMixer(Mixer):
         skip: makes the `mixers.skip.Skip`, from its widths.
         reverse: makes the `mixers.second_pass.SecondPass`, from the recurrence.
         output: makes the `mixers.output.Output`, from the normaliser and its widths.
-        algorithm: name of an algorithm, or "auto" for the first one in the table of `ops.dispatch`.
+        algorithm: name of an algorithm, or "auto" for the first in the list of `ops.dispatch` that serves.
     Raises:
         UsageError: the stages do not go together, or the algorithm does not fit them.
     Source: arXiv 2405.17383, equations of section 3.
@@ -93,8 +93,7 @@ class EosMixer(Mixer):
         self.output = output(normaliser=stages.normaliser, gate_dim=widths["gate"], d_model=d_model, **sizes)
         check_stages(stages, self.skip, self.second_pass)
         self.causal_with = "reverse.shrink=none" if self.second_pass.runs else None
-        self.structure, self.algorithm = problem.summary(), self.recurrence.algorithm
-        self.available, self.reason = self.recurrence.available, self.recurrence.reason
+        self.structure = problem.summary()
 
     def forward(
         self, x: Stream, state: State | None = None, context: Context | None = None
@@ -156,23 +155,26 @@ class EosMixer(Mixer):
         """The stages that may keep something between calls."""
         return self.source, self.input, self.expand, self.oscillation, self.shrink
 
-    def costs(self, length: int) -> dict[str, Cost]:
+    def choice(self, device: str) -> Choice:
+        return self.recurrence.choice(device)
+
+    def costs(self, length: int, device: str) -> dict[str, Cost]:
         problem, second = self.recurrence.problem, self.second_pass
         # where the shrink reads the whole memory, the literature counts the products B x and C m with the algorithm
         stages = (self.expand, self.shrink, second.shrink) if problem.reads == "memory" else ()
         parameters = [weight for stage in stages if stage is not None for weight in stage.parameters()]
         weights = [weight.numel() for weight in parameters if weight.ndim > 1]
-        found = costs(problem, length, 2 * sum(weights))
+        found = costs(problem, length, 2 * sum(weights), device)
         if not second.runs:
             return found
-        again = costs(second.recurrence.problem, length, 0)
+        again = costs(second.recurrence.problem, length, 0, device)
         return {
             name: replace(cost, flops=cost.flops + again[name].flops) for name, cost in found.items() if name in again
         }
 
     def extra_repr(self) -> str:
-        problem = self.recurrence.problem
+        problem, choice = self.recurrence.problem, self.choice(next(self.parameters()).device.type)
         return (
             f"num_heads={problem.num_heads}, state_dim={problem.state_dim}, value_dim={problem.value_dim}, "
-            f"structure={self.structure!r}, algorithm={self.algorithm!r}, available={self.available}"
+            f"structure={self.structure!r}, algorithm={choice.name!r}, available={choice.available}"
         )

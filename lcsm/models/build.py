@@ -24,6 +24,7 @@ from lcsm.models.channel import Channel
 from lcsm.models.classifier import PairClassifier, SequenceClassifier
 from lcsm.models.initialisation import Release, seeded
 from lcsm.models.language_model import LanguageModel
+from lcsm.ops.dispatch import runs_on
 from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source, Stage
 from lcsm.structures import Context
 
@@ -286,14 +287,23 @@ def rehearse(config: dict[str, Any]) -> None:
     """Let the first layers read two tokens, there and back: some values show only then what a stage refuses.
 
     One layer of every kind and one more, for those that take something from an earlier one; on the CPU, as algorithms
-    look at values.
+    look at values. Where the CPU does not run the algorithm that was asked for, another one takes its place.
 
     Raises:
         UsageError: a stage refuses what another one gives.
     """
-    backbone = Builder(config).backbone(len(config["model"]["pattern"]) + 1)
+    others = {which: for_cpu(groups) for which, groups in (config.get("mixers") or {}).items()}
+    backbone = Builder({**for_cpu(config), "mixers": others}).backbone(len(config["model"]["pattern"]) + 1)
     irregular = any(getattr(module, "irregular", False) for module in backbone.modules())
     context = Context(dt=torch.ones(2, 2)) if irregular else None
     with torch.random.fork_rng(devices=[]):
         outputs, _ = backbone(torch.randn(2, 2, config["model"]["d_model"]), context=context)
         outputs.square().mean().backward()
+
+
+def for_cpu(groups: Mapping[str, Any]) -> dict[str, Any]:
+    """The groups of a mixer, whose algorithm is left to `auto` where it runs on other devices only."""
+    request = groups["mixer"].get("algorithm")
+    if runs_on(request, "cpu"):
+        return dict(groups)
+    return {**groups, "mixer": {**groups["mixer"], "algorithm": "auto"}}

@@ -53,18 +53,19 @@ def projection_flops(module: nn.Module) -> int:
     )
 
 
-def card(model: Model, length: int) -> dict[str, Any]:
+def card(model: Model, length: int, device: str = "cpu") -> dict[str, Any]:
     """What `lcsm show` prints.
 
     Args:
         model: the model; it may live on the meta device.
         length: position at which state size and cost are given.
+        device: type of the device of the run, on which the algorithms depend.
     Returns:
         "layers": per layer its stages with class, axes and parameters, structure, algorithm and why, the costs of every
         algorithm that fits, state size in real numbers, forward FLOPs per token in the recurrent form, parameters; and
         the sums for the model.
     """
-    layers = [layer_card(name, layer, length) for name, layer in model.backbone.layers.named_children()]
+    layers = [layer_card(name, layer, length, device) for name, layer in model.backbone.layers.named_children()]
     # the head of a classifier runs once per sequence
     head = 2 * model.vocab_size * model.backbone.d_model if isinstance(model, LanguageModel) else 0
     return {
@@ -75,9 +76,10 @@ def card(model: Model, length: int) -> dict[str, Any]:
     }
 
 
-def layer_card(name: str, layer: Any, length: int) -> dict[str, Any]:
+def layer_card(name: str, layer: Any, length: int, device: str) -> dict[str, Any]:
     """The part of a card that describes one layer."""
     mixer: Mixer = layer.mixer
+    choice = mixer.choice(device)
     stages = {}
     if isinstance(mixer, EosMixer):
         for stage in STAGES:
@@ -93,9 +95,9 @@ def layer_card(name: str, layer: Any, length: int) -> dict[str, Any]:
         "channel": "none" if layer.channel is None else type(layer.channel).__name__,
         "stages": stages,
         "structure": mixer.structure,
-        "algorithm": mixer.algorithm,
-        "why": mixer.reason,
-        "costs": {name: asdict(cost) for name, cost in mixer.costs(length).items()},
+        "algorithm": choice.name,
+        "why": choice.reason,
+        "costs": {name: asdict(cost) for name, cost in mixer.costs(length, device).items()},
         "state_numbers": layer.state_numbers(length),
         "flops_per_token": projection_flops(layer) + mixer.recurrence_flops(length),
         "mixer_parameters": count_parameters(mixer),

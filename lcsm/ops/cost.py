@@ -7,7 +7,6 @@ reads the whole memory, those of its projections from and to the channels, as th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, log2
 
@@ -202,18 +201,3 @@ def diagonalise(sizes: Sizes) -> Cost:
         flops,
         lockstep.CHUNK + ceil(sizes.length / lockstep.CHUNK),
     )
-
-
-COSTS: dict[str, Callable[[Sizes], Cost]] = {
-    "reference": reference,
-    "elementwise": elementwise,
-    "lockstep": lockstep_scan,
-    "scan": scan,
-    "chunk": chunk,
-    "delta": delta,
-    "rotate": rotate,
-    "convolution": convolution,
-    "powers": matrix_powers,
-    "diagonalise": diagonalise,
-    "loop": loop,
-}

@@ -1,4 +1,4 @@
-"""One readable table from a problem to the algorithms that fit it, best first."""
+"""The algorithms in one list, best first, and the choice among them for a problem on a device."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lcsm.errors import UsageError
+from lcsm.ops import cost
 from lcsm.ops.chunk import chunk
 from lcsm.ops.convolution import convolution
-from lcsm.ops.cost import COSTS, Cost, Sizes
+from lcsm.ops.cost import Cost, Sizes
 from lcsm.ops.delta import delta
 from lcsm.ops.dense import diagonalise, loop, powers
 from lcsm.ops.elementwise import elementwise
@@ -19,136 +20,253 @@ from lcsm.ops.reference import reference
 from lcsm.ops.rotate import rotate
 from lcsm.ops.scan import scan
 
-ALGORITHMS: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        *(reference, elementwise, lockstep, scan, chunk, delta, rotate),
-        *(convolution, powers, diagonalise, loop),
-    )
-}
-# They keep memories real, or filter with a real kernel.
-REAL_INPUTS = ("rotate", "convolution")
-KERNEL = "one kernel serves all steps, and Fourier transforms convolve it with the whole sequence"
-
 
 @dataclass(frozen=True)
-class Choice:
-    """The algorithm that runs.
+class Algorithm:
+    """A way to run a memory over many tokens.
 
     Args:
-        name, function: the algorithm.
-        fits: every algorithm that serves the problem, best first.
-        why: the reason, for people.
+        name: what `mixer.algorithm` calls it.
+        function: arguments and results as `ops.reference.reference`.
+        serves: whether it runs a problem.
+        reason: why it is the best where it is the first that serves a problem, as `lcsm show` prints it.
+        cost: what it costs.
+        devices: types of device that it runs on, such as "cuda"; None for all.
     """
 
     name: str
     function: Callable[..., Any]
-    fits: tuple[str, ...]
-    why: str
+    serves: Callable[[Problem], bool]
+    reason: str | Callable[[Problem], str]
+    cost: Callable[[Sizes], Cost]
+    devices: tuple[str, ...] | None = None
+
+    def runs_on(self, device: str) -> bool:
+        """Whether it runs on a type of device."""
+        return self.devices is None or device in self.devices
+
+    def why(self, problem: Problem) -> str:
+        """The reason in words for a problem that it serves first."""
+        return self.reason if isinstance(self.reason, str) else self.reason(problem)
 
 
-def fitting(problem: Problem) -> tuple[str, ...]:
-    """The algorithms that serve a problem, in order of preference; `reference` serves all and is the last resort.
+@dataclass(frozen=True)
+class Choice:
+    """The algorithm that runs on some device.
 
-    | problem                                           | algorithms                                  |
-    |---------------------------------------------------|---------------------------------------------|
-    | shift, constant                                   | convolution                                 |
-    | dense, constant oscillation                       | powers, loop, diagonalise                   |
-    | dense, data-driven                                | loop                                        |
-    | modes that may grow                               | convolution                                 |
-    | low rank, all constant                            | convolution                                 |
-    | low rank, data-driven, also several writes per token | delta                                    |
-    | low rank of conjugate pairs, otherwise            | reference                                   |
-    | several writes per token, diagonal                | reference                                   |
-    | every entry on its own, all constant              | convolution, elementwise, scan              |
-    | every entry on its own (P = 1, N = 1 or full N x P), decay data-driven or N x P | elementwise, scan |
-    | the same with constant decay                      | lockstep, elementwise, convolution, scan    |
-    | a phase that all value columns share              | rotate, elementwise, scan                   |
-    | the rest: decay none, scalar, rows, columns, both | chunk, elementwise, scan                    |
-    | complex inputs                                    | as above without rotate and convolution     |
+    Args:
+        name, function: of the algorithm.
+        available: names of all that serve the problem there, best first; without `name` where the device cannot run it.
+        reason: why this one, as `lcsm show` prints it.
     """
-    return preference(problem)[0]
+
+    name: str
+    function: Callable[..., Any]
+    available: tuple[str, ...]
+    reason: str
 
 
-def preference(problem: Problem) -> tuple[tuple[str, ...], str]:
-    """What `fitting` returns, and why the first of them is preferred."""
-    fits, why = _by_structure(problem)
-    if problem.complex_inputs and fits[0] in REAL_INPUTS:
-        why = f"the inputs are complex, which {fits[0]} cannot take"
-    return tuple(name for name in fits if not (problem.complex_inputs and name in REAL_INPUTS)), why
+def has_kernel(problem: Problem) -> bool:
+    """Whether one kernel gives all outputs: nothing but the inputs changes with time."""
+    if problem.growing or not problem.constant:
+        return problem.growing
+    if problem.kind == "low_rank":
+        # what is written and what is erased share a strength: where it is data-driven, so is the oscillation
+        return problem.reads == "vector" and problem.substeps == 1 and not varies(problem.gain, "L")
+    return problem.kind == "shift" or (goes_by_entry(problem) and problem.reads == "vector")
 
 
-def _by_structure(problem: Problem) -> tuple[tuple[str, ...], str]:
-    """`preference` for real inputs."""
-    if problem.kind == "shift":
-        if problem.constant:
-            return ("convolution", "reference"), KERNEL
-        return ("reference",), "weights of a window that follow the tokens are summed step by step"
+def convolves(problem: Problem) -> bool:
+    """Whether Fourier transforms convolve the inputs with that kernel."""
+    return has_kernel(problem) and not problem.complex_inputs
+
+
+def is_diagonal(problem: Problem) -> bool:
+    """Whether every entry decays and turns by itself, and is written once per token."""
+    return problem.kind == "diagonal" and problem.substeps == 1 and not problem.growing
+
+
+def goes_by_entry(problem: Problem) -> bool:
+    """Whether every entry of a diagonal memory is a system of its own: N x P of them, or a single row or column."""
+    single = problem.state_dim == 1 or problem.value_dim + problem.denominator == 1
+    return is_diagonal(problem) and (problem.per_channel or single)
+
+
+def goes_in_lockstep(problem: Problem) -> bool:
+    """Whether such entries, of few rows and columns, keep one decay for all steps."""
+    own = goes_by_entry(problem) and not problem.per_channel and not has_kernel(problem)
+    return own and problem.constant_oscillation
+
+
+def disentangles(problem: Problem) -> bool:
+    """Whether those entries can be convolved one by one."""
+    return goes_in_lockstep(problem) and not problem.complex_inputs
+
+
+def turns_alike(problem: Problem) -> bool:
+    """Whether all value columns share the phase of their row."""
+    turns = problem.phase is not None and not varies(problem.phase, "P")
+    return is_diagonal(problem) and not goes_by_entry(problem) and turns
+
+
+def rotates(problem: Problem) -> bool:
+    """Whether expand and shrink can turn instead of the memory."""
+    return turns_alike(problem) and not problem.complex_inputs
+
+
+def chunks(problem: Problem) -> bool:
+    """Whether a chunk of tokens is a few matrix products."""
+    return is_diagonal(problem) and not goes_by_entry(problem) and problem.phase is None
+
+
+def erases(problem: Problem) -> bool:
+    """Whether a real memory erases while it writes."""
+    real = problem.phase is None and problem.reads == "vector"
+    return problem.kind == "low_rank" and real and not has_kernel(problem)
+
+
+def is_dense(problem: Problem) -> bool:
+    """Whether a matrix mixes the rows, once per token."""
+    return problem.kind == "dense" and problem.substeps == 1
+
+
+def has_one_matrix(problem: Problem) -> bool:
+    """Whether that matrix is the same at every step."""
+    return is_dense(problem) and problem.constant_oscillation
+
+
+def can_advance(problem: Problem) -> bool:
+    """Whether a memory can be carried from step to step."""
+    return not problem.growing
+
+
+def why_kernel(problem: Problem) -> str:
+    """The reason for `convolution` where one kernel gives all outputs."""
     if problem.growing:
-        return ("convolution",), "modes may grow, so that only their kernel can be formed, never a memory"
-    if problem.kind == "low_rank" or problem.substeps > 1:
-        return _low_rank(problem)
-    if problem.kind == "dense":
-        if problem.constant_oscillation:
-            why = "chunks meet through powers of one matrix, in few large products"
-            return ("powers", "loop", "diagonalise", "reference"), why
-        return ("loop", "reference"), "matrices that follow the tokens have no product that tokens could share"
-    columns = problem.value_dim + problem.denominator
-    if problem.per_channel or problem.state_dim == 1 or columns == 1:
-        if problem.constant and problem.reads == "vector":
-            return ("convolution", "elementwise", "scan", "reference"), KERNEL
-        if varies(problem.rate, "L") or varies(problem.phase, "L") or problem.per_channel:
-            why = "every memory entry goes its own way: no matrix product holds that, one fused pass over time does"
-            return ("elementwise", "scan", "reference"), why
-        why = "the decay is constant, so that all chunks step together through one table of its powers"
-        return ("lockstep", "elementwise", "convolution", "scan", "reference"), why
-    if problem.phase is not None:
-        if varies(problem.phase, "P"):
-            return ("elementwise", "scan", "reference"), "columns turn differently, so that every entry steps by itself"
-        why = "all columns turn alike: expand and shrink turn instead, and a real memory runs in chunks"
-        return ("rotate", "elementwise", "scan", "reference"), why
-    why = "decays lie along rows or columns only, so that a chunk of tokens is a few matrix products"
-    return ("chunk", "elementwise", "scan", "reference"), why
+        return "modes may grow, so that only their kernel can be formed, never a memory"
+    return "one kernel serves all steps, and Fourier transforms convolve it with the whole sequence"
 
 
-def _low_rank(problem: Problem) -> tuple[tuple[str, ...], str]:
-    """The part of `_by_structure` for memories that erase while they write, or are written several times per token."""
-    slow = "no faster algorithm serves "
-    if problem.kind != "low_rank":
-        return ("reference",), f"{slow}several writes per token without erasing"
-    if problem.reads != "vector":
-        return ("reference",), f"{slow}a low-rank oscillation whose whole memory is read"
-    # what is written and what is erased share a strength: where it is data-driven, so is the oscillation
-    if problem.constant and not varies(problem.gain, "L") and problem.substeps == 1:
-        return ("convolution", "reference"), KERNEL
-    if problem.phase is None:
-        return ("delta", "reference"), "what a chunk erases is one triangular system, solved by matrix products"
-    return ("reference",), f"{slow}a complex low-rank oscillation that follows the tokens"
+def why_elementwise(problem: Problem) -> str:
+    """The reason for `elementwise`."""
+    if problem.complex_inputs and (has_kernel(problem) or turns_alike(problem)):
+        better = "convolution" if has_kernel(problem) else "rotate"
+        return f"the inputs are complex, which {better} cannot take"
+    if goes_by_entry(problem):
+        return "every memory entry goes its own way: no matrix product holds that, one fused pass over time does"
+    return "columns turn differently, so that every entry steps by itself"
 
 
-def choose_algorithm(problem: Problem, request: str = "auto") -> Choice:
-    """The algorithm for a problem; asked once, when the mixer is built.
+def why_reference(problem: Problem) -> str:
+    """The reason for `reference`, where nothing else serves."""
+    if has_kernel(problem):
+        return "the inputs are complex, which convolution cannot take"
+    if problem.kind == "shift":
+        return "weights of a window that follow the tokens are summed step by step"
+    found = "several writes per token without erasing"
+    if problem.kind == "low_rank":
+        whole = problem.reads == "memory"
+        found = "a low-rank oscillation whose whole memory is read" if whole else ""
+        found = found or "a complex low-rank oscillation that follows the tokens"
+    return f"no faster algorithm serves {found}"
+
+
+# In order of preference: the first that serves a problem on the device runs. `convolution` stands twice: it convolves
+# the inputs of a constant system as a whole, and what enters the memory of a constant oscillation entry by entry.
+ALGORITHMS = (
+    Algorithm("convolution", convolution, convolves, why_kernel, cost.convolution),
+    Algorithm(
+        "delta", delta, erases, "what a chunk erases is one triangular system, solved by matrix products", cost.delta
+    ),
+    Algorithm(
+        "rotate",
+        rotate,
+        rotates,
+        "all columns turn alike: expand and shrink turn instead, and a real memory runs in chunks",
+        cost.rotate,
+    ),
+    Algorithm(
+        "chunk",
+        chunk,
+        chunks,
+        "decays lie along rows or columns only, so that a chunk of tokens is a few matrix products",
+        cost.chunk,
+    ),
+    Algorithm(
+        "lockstep",
+        lockstep,
+        goes_in_lockstep,
+        "the decay is constant, so that all chunks step together through one table of its powers",
+        cost.lockstep_scan,
+    ),
+    Algorithm("elementwise", elementwise, is_diagonal, why_elementwise, cost.elementwise),
+    Algorithm(
+        "convolution",
+        convolution,
+        disentangles,
+        "the decay is constant, so that Fourier transforms convolve every memory entry with its powers",
+        cost.convolution,
+    ),
+    Algorithm("scan", scan, is_diagonal, "pairs of steps are one step, so that they meet in a tree", cost.scan),
+    Algorithm(
+        "powers",
+        powers,
+        has_one_matrix,
+        "chunks meet through powers of one matrix, in few large products",
+        cost.matrix_powers,
+    ),
+    Algorithm(
+        "loop",
+        loop,
+        is_dense,
+        "matrices that follow the tokens have no product that tokens could share",
+        cost.loop,
+    ),
+    Algorithm("diagonalise", diagonalise, has_one_matrix, "eigenvectors make a matrix diagonal", cost.diagonalise),
+    Algorithm("reference", reference, can_advance, why_reference, cost.reference),
+)
+
+
+def choose_algorithm(problem: Problem, request: str = "auto", device: str = "cpu") -> Choice:
+    """The algorithm for a problem.
 
     Args:
         problem: the static description.
-        request: a name, or "auto" for the first that fits.
+        request: a name, or "auto" for the first that serves the problem on the device.
+        device: type of the device of the run.
     Raises:
         UsageError: the requested algorithm is unknown or does not serve this problem; nothing falls back silently.
     """
-    fits, why = preference(problem)
-    name = fits[0] if request == "auto" else request
-    if name not in fits:
-        known = "does not serve these stages" if name in ALGORITHMS else "is not an algorithm"
-        raise UsageError(f"mixer.algorithm={request!r} {known}: choose auto or one of {', '.join(fits)}")
-    return Choice(name, ALGORITHMS[name], fits, why if request == "auto" else f"mixer.algorithm={request} asks for it")
+    known = [entry for entry in ALGORITHMS if entry.serves(problem)]
+    available = tuple(entry.name for entry in known if entry.runs_on(device))
+    wanted = available[0] if request == "auto" else request
+    for entry in known:
+        if entry.name == wanted:
+            why = entry.why(problem) if request == "auto" else f"mixer.algorithm={request} asks for it"
+            return Choice(wanted, entry.function, available, why)
+    unfit = any(entry.name == request for entry in ALGORITHMS)
+    fault = "does not serve these stages" if unfit else "is not an algorithm"
+    raise UsageError(f"mixer.algorithm={request!r} {fault}: choose auto or one of {', '.join(available)}")
 
 
-def costs(problem: Problem, length: int, projections: int) -> dict[str, Cost]:
-    """What every algorithm that serves a problem costs, best first.
+def runs_on(request: str | None, device: str) -> bool:
+    """Whether nothing that `mixer.algorithm` asks for needs another type of device."""
+    return all(entry.runs_on(device) for entry in ALGORITHMS if entry.name == request)
+
+
+def fitting(problem: Problem, device: str = "cpu") -> tuple[str, ...]:
+    """Names of the algorithms that serve a problem on a type of device, best first."""
+    return choose_algorithm(problem, device=device).available
+
+
+def costs(problem: Problem, length: int, projections: int, device: str = "cpu") -> dict[str, Cost]:
+    """What every algorithm that serves a problem on a type of device costs, best first.
 
     Args:
         problem: the static description.
         length: tokens of a sequence.
         projections: operations per token between channels and modes, where the shrink reads the whole memory.
+        device: type of the device of the run.
     """
-    return {name: COSTS[name](Sizes(problem, length, projections)) for name in fitting(problem)}
+    sizes = Sizes(problem, length, projections)
+    return {entry.name: entry.cost(sizes) for entry in ALGORITHMS if entry.serves(problem) and entry.runs_on(device)}

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from lcsm.ops.dispatch import choose_algorithm
+from lcsm.errors import UsageError
+from lcsm.ops.dispatch import Choice, choose_algorithm
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents, real_part, reference
 from lcsm.ops.stabilise import Scale, stabilise
@@ -99,24 +100,39 @@ class Recurrence:
         problem: the static description.
         request: name of an algorithm, or "auto" for the first that fits.
         log_scale_start: start of the running maximum where the structure has a log_gain, else None.
-    Attributes:
-        algorithm: name of the algorithm.
-        available: names of all that serve the problem, best first.
-        reason: why this one, as `lcsm show` prints it.
     Raises:
         UsageError: the algorithm is unknown or does not serve the problem.
     """
 
     def __init__(self, problem: Problem, request: str = "auto", log_scale_start: float | None = None) -> None:
-        choice = choose_algorithm(problem, request)
-        self.problem, self.log_scale_start = problem, log_scale_start
-        self.algorithm, self.available, self.reason = choice.name, choice.fits, choice.why
-        self.parallel: Callable[..., Any] = choice.function
-        self.single: Callable[..., Any] = reference
+        self.problem, self.request, self.log_scale_start = problem, request, log_scale_start
+        self.handed: Callable[..., Any] | None = None
+        self.choices: dict[str, Choice] = {}
+        self.choice("cpu")
+
+    def choice(self, device: str) -> Choice:
+        """The algorithm for a type of device, chosen when the memory first comes there."""
+        if device not in self.choices:
+            self.choices[device] = choose_algorithm(self.problem, self.request, device)
+        return self.choices[device]
+
+    def function(self, device: str) -> Callable[..., Any]:
+        """What runs the memory on a type of device.
+
+        Raises:
+            UsageError: the algorithm that was asked for does not run there.
+        """
+        choice = self.choice(device)
+        if choice.name not in choice.available:
+            raise UsageError(
+                f"mixer.algorithm={choice.name!r} does not run on {device}, where the model is: choose auto or one of "
+                f"{', '.join(choice.available)}, or another trainer.accelerator"
+            )
+        return choice.function
 
     def hand_to(self, algorithm: Callable[..., Any]) -> None:
-        """Let another algorithm run the memory, all at once and step by step."""
-        self.parallel = self.single = algorithm
+        """Let another algorithm run the memory, all at once and step by step, on every device."""
+        self.handed = algorithm
 
     def write(
         self,
@@ -166,9 +182,12 @@ class Recurrence:
             resets: True where the memory from before the token is forgotten, [B L].
         Returns:
             outputs [B L H P] ([B L H N] where the shrink reads the memory), and the memory after the last token.
+        Raises:
+            UsageError: the algorithm that was asked for does not run on the device of the inputs.
         """
         structure, inputs, expand, shrink = written.structure, written.inputs, written.expand, widen(shrink)
         single = keep and extents(structure, inputs, expand, shrink, self.problem.substeps)[1] == 1
-        algorithm = self.single if single else self.parallel
-        with torch.autocast(inputs.device.type, enabled=False):
+        device = inputs.device.type
+        algorithm = self.handed or (reference if single else self.function(device))
+        with torch.autocast(device, enabled=False):
             return algorithm(self.problem, structure, inputs, expand, shrink, memory, keep, resets)

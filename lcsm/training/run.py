@@ -243,6 +243,12 @@ def check_trainer(config: dict[str, Any]) -> None:
         make_trainer(measuring(config) | {"max_time": config.get("max_time")}, **MEASURED)
 
 
+def device_of(config: dict[str, Any]) -> str:
+    """Type of the device that a `trainer` node trains on."""
+    with quiet():
+        return make_trainer(measuring(config), **MEASURED).strategy.root_device.type
+
+
 def measuring(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of a `trainer` node that also count where nothing is trained."""
     used = ("accelerator", "devices", "num_nodes", "strategy", "precision", "limit_val_batches", "deterministic")

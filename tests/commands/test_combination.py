@@ -102,10 +102,10 @@ def test_parameters_are_counted_before_they_are_made(words: list[str]):
 
 def test_an_oscillation_that_only_the_loop_runs_names_the_model_with_its_partners():
     (job,) = make_plan(["oscillation=s4"]).jobs
-    warning = without_algorithm(build_model(job.config, 32), job.config)
+    warning = without_algorithm(build_model(job.config, 32), job.config, "cpu")
     assert "layers 0, 1 run the loop over time" in warning and "model=s4 chooses all stages" in warning
     (job,) = make_plan(["model=s4"]).jobs
-    assert without_algorithm(build_model(job.config, 32), job.config) == ""
+    assert without_algorithm(build_model(job.config, 32), job.config, "cpu") == ""
 
 
 def test_the_job_of_a_sweep_is_named_by_what_varies():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from lcsm.ops.dispatch import ALGORITHMS, fitting
+from lcsm.ops.dispatch import choose_algorithm, fitting
 from lcsm.ops.problem import Problem
 from lcsm.structures import Diagonal
 from tests.golden.case import Case
@@ -40,7 +40,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     )
     memory = leaves["m_init"][:, None] if config["initial_state"] == "given" else None
     for name in fitting(problem):
-        outputs, final = ALGORITHMS[name](
+        outputs, final = choose_algorithm(problem, name).function(
             problem,
             Diagonal(log_decay=decay.log()),
             leaves["i"][:, :, None],

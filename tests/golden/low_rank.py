@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lcsm.ops.dispatch import ALGORITHMS, fitting
+from lcsm.ops.dispatch import choose_algorithm, fitting
 from lcsm.ops.problem import Problem
 from lcsm.stages.delta_projections import unit_length
 from lcsm.structures import Delta, LowRank
@@ -67,6 +67,7 @@ def replay_map(
         expand = structure.left if isinstance(structure, Delta) else column(seen["k"])
         written, direction = structure.place(leaves["v"], expand)
         shrink = column(seen["q"]) * config["scale"]
-        outputs, final = ALGORITHMS[name](problem, structure, written, direction, shrink, leaves.get("m_init"), True)
+        algorithm = choose_algorithm(problem, name).function
+        outputs, final = algorithm(problem, structure, written, direction, shrink, leaves.get("m_init"), True)
         assert torch.is_tensor(final)
         yield from finish(case, name, leaves, {"y": outputs, "m_final": final})

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from lcsm.commands.models_table import GOLDEN
-from lcsm.ops.dispatch import ALGORITHMS
+from lcsm.ops import dispatch
 from lcsm.ops.problem import Problem
 from tests.golden import given
 from tests.golden.case import CASES, Case, adapter, read_case, sidecars
@@ -108,8 +109,8 @@ def replayed(case: Case) -> list[str]:
 
         return run
 
-    watched = {name: seen(algorithm) for name, algorithm in ALGORITHMS.items()}
-    with patch.object(given, "configured", compose), patch.dict(ALGORITHMS, watched):
+    watched = tuple(replace(entry, function=seen(entry.function)) for entry in dispatch.ALGORITHMS)
+    with patch.object(given, "configured", compose), patch.object(dispatch, "ALGORITHMS", watched):
         next(iter(adapter(case.family).replay(case)))
     declared = FAMILIES.get(case.family, lambda config: ())(case.config)
     # a matrix or a stage is compared without any recurrence

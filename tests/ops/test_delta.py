@@ -1,5 +1,6 @@
 """The chunked delta rule equals the reference."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,9 +12,13 @@ from lcsm.ops import delta_loop as loop
 from lcsm.ops.chunk_decay import CHUNK
 from lcsm.ops.delta import delta
 from lcsm.ops.delta_chunk import inverted
-from lcsm.ops.dispatch import ALGORITHMS, fitting
+from lcsm.ops.dispatch import fitting
+from lcsm.ops.elementwise import elementwise
+from lcsm.ops.lockstep import lockstep
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
+from lcsm.ops.rotate import rotate
+from lcsm.ops.scan import scan
 from lcsm.structures import Delta, LowRank
 from tests.ops.agreement import call, gradients, random_resets
 
@@ -206,8 +211,8 @@ def test_dispatch_offers_it_for_data_driven_low_rank_oscillations():
     assert fitting(Problem(**{**vars(constant), "gain": None})) == ("convolution", "reference")
 
 
-@pytest.mark.parametrize("name", ["elementwise", "scan", "lockstep", "rotate"])
-def test_algorithms_of_a_diagonal_refuse_what_a_low_rank_term_would_add(name: str):
+@pytest.mark.parametrize("algorithm", [elementwise, scan, lockstep, rotate], ids=lambda function: function.__name__)
+def test_algorithms_of_a_diagonal_refuse_what_a_low_rank_term_would_add(algorithm: Callable[..., Any]):
     settings = {**vars(problem("LHN")), "kind": "diagonal"}
-    with pytest.raises(ValueError, match=f"algorithm={name} needs a Diagonal, but received Delta"):
-        call(ALGORITHMS[name], Problem(**settings), Delta, leaves_of("LHN", True, 3))
+    with pytest.raises(ValueError, match=f"algorithm={algorithm.__name__} needs a Diagonal, but received Delta"):
+        call(algorithm, Problem(**settings), Delta, leaves_of("LHN", True, 3))

@@ -14,10 +14,12 @@ from lcsm.ops.chunk_decay import ColumnDecay, LogDecay
 from lcsm.ops.chunk_loop import Call, Recurrence, run
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents
+from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, RealFactor, Resets, Tensor
 from lcsm.structures import LOG_DECAY_FLOOR, Decaying, Diagonal, Structure
 
 
+@by_steps
 def chunk(
     problem: Problem,
     structure: Structure,
@@ -31,7 +33,8 @@ def chunk(
     """The recurrence of `reference`, in matrix products over chunks of 64 tokens.
 
     Serves a real diagonal whose factors each vary along N or along P but not along both: no decay, one per head, along
-    N, along P, or separable (`columns`). Any decay is safe, and the time is linear in L, backward too.
+    N, along P, or separable (`columns`); several writes per token. Any decay is safe, and the time is linear in L,
+    backward too.
 
     Args, Returns: as `lcsm.ops.reference.reference`.
     Raises:
@@ -105,7 +108,6 @@ def _served(problem: Problem, structure: Structure) -> Diagonal:
         "kind=diagonal": problem.kind == "diagonal" and isinstance(structure, Diagonal),
         "a real decay": problem.phase is None and getattr(structure, "phase", None) is None,
         "a shrink that reads a vector": problem.reads == "vector",
-        "substeps=1": problem.substeps == 1,
         "no factor with N and P in one term": not problem.per_channel,
     }
     for rule, holds in served.items():
@@ -113,7 +115,7 @@ def _served(problem: Problem, structure: Structure) -> Diagonal:
             raise ValueError(
                 f"algorithm=chunk needs {rule}, but received {type(structure).__name__} with kind={problem.kind}, "
                 f"decay={problem.rate}, phase={problem.phase}, expand={problem.direction}, shrink={problem.shrink}, "
-                f"reads={problem.reads}, substeps={problem.substeps}:\nuse algorithm=auto"
+                f"reads={problem.reads}:\nuse algorithm=auto"
             )
     assert isinstance(structure, Diagonal)
     return structure

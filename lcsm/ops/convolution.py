@@ -16,11 +16,13 @@ from lcsm.ops.packing import by_sequence
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents
 from lcsm.ops.register import RegisterSystem
+from lcsm.ops.substeps import by_steps
 from lcsm.ops.vandermonde import Modes, accumulate, evaluate, power
 from lcsm.shapes import Factor, Float, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import Diagonal, Factored, Growing, LowRank, Register, Shift, Structure
 
 
+@by_steps
 def convolution(
     problem: Problem,
     structure: Structure,

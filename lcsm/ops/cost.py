@@ -52,6 +52,11 @@ class Sizes:
     projections: int
 
     @property
+    def steps(self) -> int:
+        """Writes of the whole sequence."""
+        return self.length * self.problem.substeps
+
+    @property
     def columns(self) -> int:
         """Value columns, with that of a denominator."""
         return self.problem.value_dim + self.problem.denominator
@@ -89,12 +94,12 @@ def reference(sizes: Sizes) -> Cost:
     problem = sizes.problem
     work = {"dense": "N² P"}.get(problem.kind, sizes.memory or "1")
     flops = recurrent_flops(problem) + sizes.projections
-    return Cost("recurrent steps", sizes.order(work), flops, sizes.length * problem.substeps)
+    return Cost("recurrent steps", sizes.order(work), flops, sizes.steps)
 
 
 def elementwise(sizes: Sizes) -> Cost:
     flops = recurrent_flops(sizes.problem) + sizes.projections
-    return Cost("fused recurrent steps", sizes.order(sizes.memory or "1"), flops, sizes.length)
+    return Cost("fused recurrent steps", sizes.order(sizes.memory or "1"), flops, sizes.steps)
 
 
 def loop(sizes: Sizes) -> Cost:
@@ -103,15 +108,15 @@ def loop(sizes: Sizes) -> Cost:
 
 def lockstep_scan(sizes: Sizes) -> Cost:
     # the steps within chunks, then what chunks hand on to each of their tokens
-    flops = recurrent_flops(sizes.problem) + 2 * sizes.entries + sizes.projections
-    depth = lockstep.CHUNK + ceil(sizes.length / lockstep.CHUNK)
+    flops = recurrent_flops(sizes.problem) + 2 * sizes.problem.substeps * sizes.entries + sizes.projections
+    depth = lockstep.CHUNK + ceil(sizes.steps / lockstep.CHUNK)
     return Cost("lock-step scan", sizes.order(sizes.memory or "1"), flops, depth)
 
 
 def scan(sizes: Sizes) -> Cost:
     # outer product 1, pairs of steps 5 over all levels, read 2
-    flops = 8 * sizes.entries + sizes.projections
-    return Cost("associative scan", sizes.order(sizes.memory or "1"), flops, 2 * ceil(log2(max(2, sizes.length))))
+    flops = 8 * sizes.problem.substeps * sizes.entries + sizes.projections
+    return Cost("associative scan", sizes.order(sizes.memory or "1"), flops, 2 * ceil(log2(max(2, sizes.steps))))
 
 
 def chunk(sizes: Sizes) -> Cost:
@@ -121,23 +126,22 @@ def chunk(sizes: Sizes) -> Cost:
 def rotate(sizes: Sizes) -> Cost:
     # real and imaginary part are rows of their own, and every row of expand and shrink turns once
     problem = sizes.problem
-    turning = 12 * problem.num_heads * problem.state_dim
+    turning = 12 * problem.substeps * problem.num_heads * problem.state_dim
     return _chunk(sizes, 2 * problem.state_dim, "rotation, then chunks", turning + sizes.projections)
 
 
 def _chunk(sizes: Sizes, rows: int, form: str, extra: int) -> Cost:
-    problem, length = sizes.problem, sizes.length
-    size = min(CHUNK, length)
+    problem = sizes.problem
+    size = min(CHUNK, sizes.steps)
     pairs = 2 * size * (rows + sizes.columns)
     within = 4 * EXACT * rows if varies(problem.rate, "N") else 0
     within += 4 * EXACT * sizes.columns if varies(problem.rate, "P") else 0
-    flops = problem.num_heads * (pairs + within + 4 * rows * sizes.columns) + extra
-    return Cost(form, sizes.order("(C (N + P) + N P)"), flops, ceil(length / size))
+    flops = problem.substeps * problem.num_heads * (pairs + within + 4 * rows * sizes.columns) + extra
+    return Cost(form, sizes.order("(C (N + P) + N P)"), flops, ceil(sizes.steps / size))
 
 
 def delta(sizes: Sizes) -> Cost:
-    problem = sizes.problem
-    steps = sizes.length * problem.substeps
+    problem, steps = sizes.problem, sizes.steps
     size, rows, columns = min(CHUNK, steps), problem.state_dim, sizes.columns
     flops = 6 * size * rows + 4 * size * columns + size**2 + 6 * rows * columns
     flops += 8 * EXACT * rows if varies(problem.decay, "N") else 0
@@ -146,14 +150,15 @@ def delta(sizes: Sizes) -> Cost:
 
 
 def convolution(sizes: Sizes) -> Cost:
-    problem, length = sizes.problem, sizes.length
+    problem, length = sizes.problem, sizes.steps
     size = good_size(2 * length - 1)
     # a real transform and a product of spectra, per token of one channel
     transform, product = 2.5 * size * log2(size) / length, 3 * size / length
     depth = 2 * ceil(log2(size))
     if not problem.constant or problem.reads == "memory":
         parts = 1 if problem.phase is None else 2
-        flops = sizes.entries * (3 * transform + product) * parts + 3 * sizes.entries + sizes.projections
+        entries = problem.substeps * sizes.entries
+        flops = entries * (3 * transform + product) * parts + 3 * entries + sizes.projections
         return Cost(
             "disentangle, then convolution by FFT",
             sizes.order(f"{sizes.memory or '1'} log L", "log L"),

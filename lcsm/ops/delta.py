@@ -9,17 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from lcsm.ops.chunk import log_decays
 from lcsm.ops.chunk_decay import LogDecay
 from lcsm.ops.delta_loop import DeltaRecurrence, run
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents
+from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import Delta, LowRank, Structure
 
 
+@by_steps
 def delta(
     problem: Problem,
     structure: Structure,
@@ -42,20 +43,15 @@ def delta(
     Source: WY representation of DeltaNet (2406.06484), with decays as in Gated DeltaNet (2412.06464).
     """
     low_rank = _served(problem, structure, expand, shrink)
-    batch, length = extents(low_rank, inputs, expand, shrink, problem.substeps)
-    steps = length * problem.substeps
-    decay = None if problem.decay is None else _decay(low_rank, steps)
-    if problem.substeps > 1:
-        place = 0 if problem.exclusive else problem.substeps - 1
-        shrink = _spread(shrink.expand(-1, length, -1, -1, -1), problem.substeps, place)
-        resets = None if resets is None else _spread(resets, problem.substeps, 0)
+    batch, length = extents(low_rank, inputs, expand, shrink)
+    decay = None if problem.decay is None else _decay(low_rank, length)
 
     left, strength = _erasure(low_rank, expand)
     vectors = (shrink, low_rank.right, left, expand)
     dtype = torch.float32
     for value in (*vectors, inputs, strength, memory, decay):
         dtype = dtype if value is None else torch.promote_types(dtype, value.dtype)
-    sizes, size, width = (batch, steps, problem.num_heads), problem.state_dim, inputs.shape[-1]
+    sizes, size, width = (batch, length, problem.num_heads), problem.state_dim, inputs.shape[-1]
     memory = inputs.new_zeros((), dtype=dtype) if memory is None else memory
     arguments: tuple[Any, ...] = (
         *(None if value is None else value.squeeze(4).to(dtype).expand(*sizes, size) for value in vectors),
@@ -69,8 +65,6 @@ def delta(
     # autocast would turn the matrix products to low precision
     with torch.autocast(inputs.device.type, enabled=False):
         outputs, memory = DeltaRecurrence.apply(*arguments) if _differentiated(*arguments) else run(*arguments)
-    if problem.substeps > 1:
-        outputs = outputs[:, place :: problem.substeps]
     return outputs, memory if keep else None
 
 
@@ -94,9 +88,9 @@ def _served(problem: Problem, structure: Structure, expand: Factor, shrink: Fact
     return structure
 
 
-def _decay(structure: LowRank, steps: int) -> LogDecay:
+def _decay(structure: LowRank, length: int) -> LogDecay:
     """Log-decays along N or per head, [B L H N]."""
-    rows, columns = log_decays(structure, steps)
+    rows, columns = log_decays(structure, length)
     if rows is None or columns is not None:
         raise ValueError(
             f"log_decay has shape {list(structure.log_decay.shape)}: algorithm=delta needs one per head or along N;\n"
@@ -112,12 +106,6 @@ def _erasure(structure: LowRank, expand: Factor) -> tuple[Factor | None, Tensor 
     if structure.left is expand:
         return None, structure.strength
     return -structure.left * structure.strength, None
-
-
-def _spread(values: Tensor, substeps: int, place: int) -> Tensor:
-    """Values of tokens [B L ...] at one step of each, zero at the others, [B L*substeps ...]."""
-    last = (0, 0) * (values.ndim - 2)
-    return F.pad(values[:, :, None], (*last, place, substeps - 1 - place)).flatten(1, 2)
 
 
 def _differentiated(*arguments: Any) -> bool:

@@ -70,9 +70,11 @@ def has_kernel(problem: Problem) -> bool:
     """Whether one kernel gives all outputs: nothing but the inputs changes with time."""
     if problem.growing or not problem.constant:
         return problem.growing
+    if problem.substeps > 1:
+        return False
     if problem.kind == "low_rank":
         # what is written and what is erased share a strength: where it is data-driven, so is the oscillation
-        return problem.reads == "vector" and problem.substeps == 1 and not varies(problem.gain, "L")
+        return problem.reads == "vector" and not varies(problem.gain, "L")
     return problem.kind == "shift" or (goes_by_entry(problem) and problem.reads == "vector")
 
 
@@ -82,8 +84,8 @@ def convolves(problem: Problem) -> bool:
 
 
 def is_diagonal(problem: Problem) -> bool:
-    """Whether every entry decays and turns by itself, and is written once per token."""
-    return problem.kind == "diagonal" and problem.substeps == 1 and not problem.growing
+    """Whether entries decay and turn, and nothing else."""
+    return problem.kind == "diagonal" and not problem.growing
 
 
 def goes_by_entry(problem: Problem) -> bool:
@@ -161,9 +163,9 @@ def why_reference(problem: Problem) -> str:
     """The reason for `reference`, where nothing else serves."""
     if has_kernel(problem):
         return "the inputs are complex, which convolution cannot take"
-    if problem.kind == "shift":
+    if problem.kind == "shift" and problem.substeps == 1:
         return "weights of a window that follow the tokens are summed step by step"
-    found = "several writes per token without erasing"
+    found = f"several writes per token of a {problem.kind} oscillation"
     if problem.kind == "low_rank":
         whole = problem.reads == "memory"
         found = "a low-rank oscillation whose whole memory is read" if whole else ""

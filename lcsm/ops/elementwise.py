@@ -6,6 +6,7 @@ from lcsm.ops.block_scan import walk_blocks
 from lcsm.ops.blocks import Block, Contraction, Ranges, Walk, ranges, total
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import require_diagonal
+from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import LOG_DECAY_FLOOR, Diagonal
 
@@ -16,6 +17,7 @@ BLOCK_BYTES, LARGEST_BYTES = 1 << 20, 1 << 24
 SHORTEST, LONGEST = 32, 128
 
 
+@by_steps
 def elementwise(
     problem: Problem,
     structure: Diagonal,

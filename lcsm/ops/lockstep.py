@@ -7,6 +7,7 @@ from lcsm.ops.blocks import Block, Contraction, Ranges, ranges
 from lcsm.ops.elementwise import DiagonalWalk
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import require_diagonal
+from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import Diagonal
 
@@ -15,6 +16,7 @@ CHUNK = 16
 BLOCK_BYTES = 1 << 21
 
 
+@by_steps
 def lockstep(
     problem: Problem,
     structure: Diagonal,

@@ -141,4 +141,8 @@ class Problem:
             found.append(
                 f"a running maximum needs a decay per head, but decay={self.decay!r}: let it vary along L and H only"
             )
+        if self.stabilised and self.substeps > 1:
+            found.append(
+                f"a running maximum bounds one write per token, but there are {self.substeps}: let one be left"
+            )
         return found

@@ -18,10 +18,12 @@ from torch.autograd.function import once_differentiable
 from lcsm.ops.chunk import chunk
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents, require_diagonal
+from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, RealFactor, Resets, Tensor
 from lcsm.structures import Diagonal
 
 
+@by_steps
 def rotate(
     problem: Problem,
     structure: Diagonal,

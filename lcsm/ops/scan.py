@@ -8,10 +8,12 @@ import torch
 
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents, read_all, require_diagonal
+from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import Diagonal
 
 
+@by_steps
 def scan(
     problem: Problem,
     structure: Diagonal,

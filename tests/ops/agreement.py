@@ -50,6 +50,10 @@ class Case:
             num_heads=self.heads, state_dim=self.size, value_dim=self.width, **{**self.settings, **changes},
         )  # fmt: skip
 
+    @property
+    def substeps(self) -> int:
+        return self.settings.get("substeps", 1)
+
     def shape(self, axes: str, length: int) -> list[int]:
         sizes = {"B": B, "L": length, "H": self.heads, "N": self.size, "P": self.width}
         return [sizes[axis] if axis in axes else 1 for axis in "BLHNP"]
@@ -59,7 +63,7 @@ class Case:
         axes = {"inputs": self.inputs, "expand": self.expand, "shrink": self.shrink, **self.fields}
         found = {}
         for name, value in axes.items():
-            shape = self.shape(value, length)
+            shape = self.shape(value, length * (1 if name == "shrink" else self.substeps))
             shape = [*shape[:3], shape[4]] if name == "inputs" else shape
             shape = [*shape[:3], self.size, self.size] if name == "matrix" else shape
             found[name] = torch.randn(shape, dtype=torch.complex128 if name in self.complex else torch.float64)
@@ -135,7 +139,11 @@ def assert_splits(algorithm: Callable[..., Any], case: Case, length: int, at: in
     whole, final = call(algorithm, problem, case.kind, leaves, keep=True)
     memory, outputs = None, []
     for span in (slice(0, at), slice(at, length)):
-        piece = {name: value if value.shape[1] == 1 else value[:, span] for name, value in leaves.items()}
+        steps = slice(span.start * case.substeps, span.stop * case.substeps)
+        piece = {
+            name: value if value.shape[1] == 1 else value[:, span if name == "shrink" else steps]
+            for name, value in leaves.items()
+        }
         piece |= {} if memory is None else {"memory": memory}
         output, memory = call(algorithm, problem, case.kind, piece, keep=True)
         outputs.append(output)

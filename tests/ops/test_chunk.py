@@ -241,10 +241,9 @@ def test_any_combination_equals_the_reference(name: str, length: int, strength: 
         (Case({"log_decay": "HN"}, expand="HNP"), {}, "N and P"),
         (Case({"log_decay": "HN", "phase": "HN"}), {}, "real decay"),
         (Case({"log_decay": "HN"}, width=1), {"reads": "memory"}, "reads a vector"),
-        (Case({"log_decay": "HN"}), {"substeps": 2}, "substeps=1"),
         (Case({"log_decay": "HN"}, complex=("expand",)), {}, "complex"),
     ],
-    ids=["decay N x P", "expand N x P", "phase", "memory", "substeps", "complex expand"],
+    ids=["decay N x P", "expand N x P", "phase", "memory", "complex expand"],
 )
 def test_refuses_what_it_does_not_serve(case: Case, changes: dict[str, Any], word: str):
     with pytest.raises(ValueError, match=word) as caught:

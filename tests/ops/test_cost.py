@@ -46,3 +46,10 @@ def test_a_scan_and_chunks_wait_less_than_a_recurrence():
     found = costs(problem(), 1024, 0)
     assert (found["scan"].depth, found["chunk"].depth, found["reference"].depth) == (20, 16, 1024)
     assert recurrent_flops(problem()) == 2 * 8 * 8 * 5
+
+
+@pytest.mark.parametrize("phase", [None, "LHN"], ids=["chunk", "rotate"])
+def test_two_writes_per_token_cost_twice_as_much(phase: str | None):
+    once, twice = (costs(problem(phase=phase, substeps=substeps), 1024, 0) for substeps in (1, 2))
+    for name in set(once) - {"reference", "elementwise"}:
+        assert twice[name].flops == 2 * once[name].flops and twice[name].depth > once[name].depth

@@ -17,6 +17,12 @@ WIDE = {"heads": 32, "size": 32, "width": 1, "strength": SLOW}
 LOW_RANK = {"log_decay": "HN", "left": "HN", "right": "HN"}
 CASES = {
     "no phase": Case({"log_decay": "BLHN", "columns": "BLHP"}, heads=16, size=16, strength=SLOW),
+    "several writes": Case(
+        {"log_decay": "BLHN", "columns": "BLHP"}, heads=16, size=16, strength=SLOW / 2, settings={"substeps": 2}
+    ),
+    "several writes that turn": Case(
+        {"log_decay": "BLHN", "phase": "BLHN"}, heads=8, size=16, strength=SLOW / 3, settings={"substeps": 3}
+    ),
     "one phase per row": Case({"log_decay": "BLHN", "phase": "BLHN"}, heads=8, size=16, strength=SLOW),
     "modes": Case({"log_decay": "HN", "phase": "HN"}, **WIDE),
     "whole memory": Case(

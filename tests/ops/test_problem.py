@@ -32,6 +32,7 @@ REFUSED = {
         "oscillation.real=exp",
     ),
     "running maximum over rows": ({"stabilised": True}, "along L and H only"),
+    "running maximum over writes": ({"stabilised": True, "decay": "LH", "substeps": 2}, "one write per token"),
 }
 
 
@@ -78,7 +79,15 @@ CHOSEN = {
         "convolution reference",
     ),
     "erasing in pairs": ({"kind": "low_rank", "phase": "LHN"}, "reference"),
-    "several writes": ({"substeps": 2}, "reference"),
+    "several writes": ({"substeps": 2}, "chunk elementwise scan reference"),
+    "several writes that turn": ({"substeps": 2, "phase": "LHN"}, "rotate elementwise scan reference"),
+    "several writes of constants": (
+        {"decay": "HN", "expand": "HN", "shrink": "HN", "value_dim": 1, "substeps": 2},
+        "lockstep elementwise convolution scan reference",
+    ),
+    "several writes that erase": ({"kind": "low_rank", "substeps": 2}, "delta reference"),
+    "several writes into a window": ({"kind": "shift", "decay": None, "expand": "N", "substeps": 2}, "reference"),
+    "several writes between matrices": ({"kind": "dense", "substeps": 2}, "reference"),
     "columns that turn differently": ({"phase": "HP"}, "elementwise scan reference"),
     "running maximum": ({"decay": "H", "stabilised": True, "value_dim": 1}, "elementwise scan reference"),
 }

@@ -25,9 +25,10 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from lcsm.ops.convolution import convolution
-from lcsm.ops.dense import loop, powers
 from lcsm.ops.elementwise import elementwise
 from lcsm.ops.lockstep import lockstep
+from lcsm.ops.loop import loop
+from lcsm.ops.powers import powers
 from lcsm.ops.problem import Problem
 from lcsm.ops.rotate import rotate
 from lcsm.structures import Dense, Diagonal, Shift

@@ -48,6 +48,11 @@ def widen(value: Tensor) -> Tensor:
     return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
+def in_double(value: Tensor) -> Tensor:
+    """The value in double precision."""
+    return value.to(torch.complex128 if value.is_complex() else torch.float64)
+
+
 def rows(value: Tensor, start: int, stop: int) -> Tensor:
     """Steps start..stop of a factor [B L ...]; a factor that is constant in time is returned as it is."""
     return value if value.shape[1] == 1 else value[:, start:stop]

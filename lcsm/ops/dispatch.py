@@ -12,9 +12,11 @@ from lcsm.ops.chunk import chunk
 from lcsm.ops.convolution import convolution
 from lcsm.ops.cost import Cost, Sizes
 from lcsm.ops.delta import delta
-from lcsm.ops.dense import diagonalise, loop, powers
+from lcsm.ops.diagonalise import diagonalise
 from lcsm.ops.elementwise import elementwise
 from lcsm.ops.lockstep import lockstep
+from lcsm.ops.loop import loop
+from lcsm.ops.powers import powers
 from lcsm.ops.problem import Problem, varies
 from lcsm.ops.reference import reference
 from lcsm.ops.rotate import rotate

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from lcsm.ops import resolvent, step_powers
-from lcsm.ops.step_powers import krylov, reader, real_columns, real_rows, squares, step_matrix, wide
+from lcsm.ops.step_powers import krylov, reader, real_columns, real_rows, squares, step_matrix
 from lcsm.shapes import Float, Num, Tensor
-from lcsm.structures import LowRank
+from lcsm.structures import LowRank, in_double
 
 CHUNK = 64
 # Matrix powers cost N^2 log L per mode, the resolvent L; measured to cross at N^2 = 2 L.
@@ -44,7 +44,7 @@ class LowRankSystem:
         matrix, size = step_matrix(self.structure, self.pairs), min(CHUNK, length)
         row = reader(self.shrink, self.structure, self.pairs)
         reads = krylov(squares(matrix.mT, size), row if self.exclusive else matrix.mT @ row, size).mT
-        power, state, found = torch.linalg.matrix_power(matrix, size), real_rows(wide(memory.mT)), []
+        power, state, found = torch.linalg.matrix_power(matrix, size), real_rows(in_double(memory.mT)), []
         for start in range(0, length, size):
             found.append(reads[..., : length - start, :] @ state)
             state = power @ state
@@ -59,9 +59,9 @@ class LowRankSystem:
         writes = krylov(squares(matrix, size), real_columns(self.expand, self.structure), size).flip(-1)
         state = matrix.new_zeros(inputs.shape[0], matrix.shape[0], matrix.shape[-1], inputs.shape[2])
         if memory is not None:
-            state = real_rows(wide(memory.mT))
+            state = real_rows(in_double(memory.mT))
         for start, stop in zip([0, *range(first, length, size)], range(first, length + 1, size), strict=True):
             steps = stop - start
-            state = raised[steps] @ state + writes[..., size - steps :] @ wide(inputs[..., start:stop]).mT
+            state = raised[steps] @ state + writes[..., size - steps :] @ in_double(inputs[..., start:stop]).mT
         state = torch.complex(*state.chunk(2, -2)) if self.structure.phase is not None else state
         return state.mT.to(self.dtype.to_complex() if state.is_complex() else self.dtype)

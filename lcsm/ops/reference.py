@@ -5,9 +5,8 @@ from functools import partial
 import torch
 
 from lcsm.ops.problem import Problem
-from lcsm.ops.step_powers import wide
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
-from lcsm.structures import Decaying, Diagonal, Structure, at
+from lcsm.structures import Decaying, Diagonal, Structure, at, in_double
 
 
 def extents(structure: Structure, inputs: Inputs, expand: Factor, shrink: Factor, substeps: int = 1) -> tuple[int, int]:
@@ -105,7 +104,7 @@ def reference(
         memory = blank_memory(problem, structure, inputs, expand, batch)
     advance, outputs = structure.advance, []
     if problem.constant_oscillation and isinstance(structure, Decaying) and structure.phase is not None:
-        advance = partial(advance_finely, structure.map(wide))
+        advance = partial(advance_finely, structure.map(in_double))
     for token in range(length):
         if resets is not None:
             memory = memory.masked_fill(resets[:, token, None, None, None], 0)
@@ -118,4 +117,4 @@ def reference(
 
 def advance_finely(structure: Structure, memory: Memory, t: int, pairs: bool) -> Memory:
     """One step in double precision, rounded to that of the memory, which is complex afterwards."""
-    return structure.advance(wide(memory), t, pairs).to(memory.dtype.to_complex())
+    return structure.advance(in_double(memory), t, pairs).to(memory.dtype.to_complex())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from lcsm.shapes import Factor, Float, Memory, Num, Tensor
-from lcsm.structures import LowRank
+from lcsm.structures import LowRank, in_double
 
 
 def step_matrix(structure: LowRank, pairs: bool) -> Float[Tensor, "H M M"]:
@@ -18,7 +18,7 @@ def step_matrix(structure: LowRank, pairs: bool) -> Float[Tensor, "H M M"]:
     basis = torch.eye(modes, dtype=torch.float64, device=structure.left.device)
     if structure.phase is not None:
         basis = torch.cat([basis, 1j * basis], -1)
-    return real_rows(structure.map(wide).advance(basis.expand(1, heads, modes, -1), 0, pairs))[0]
+    return real_rows(structure.map(in_double).advance(basis.expand(1, heads, modes, -1), 0, pairs))[0]
 
 
 def squares(matrix: Float[Tensor, "H M M"], count: int) -> list[Float[Tensor, "H M M"]]:
@@ -57,13 +57,8 @@ def kernel(structure: LowRank, expand: Factor, shrink: Factor, length: int, pair
 def advance_by(structure: LowRank, memory: Memory, count: int, pairs: bool) -> Memory:
     """A memory [B H N P] after `count` steps without input."""
     raised = torch.linalg.matrix_power(step_matrix(structure, pairs), count)
-    result = raised @ real_rows(wide(memory))
+    result = raised @ real_rows(in_double(memory))
     return torch.complex(*result.chunk(2, -2)) if structure.phase is not None else result
-
-
-def wide(value: Tensor) -> Tensor:
-    """The value in double precision."""
-    return value.to(torch.complex128 if value.is_complex() else torch.float64)
 
 
 def real_rows(value: Num[Tensor, "*rest N P"]) -> Float[Tensor, "*rest M P"]:
@@ -83,5 +78,5 @@ def reader(shrink: Factor, structure: LowRank, pairs: bool) -> Float[Tensor, "H 
 
 def _full(vector: Factor, structure: LowRank) -> Num[Tensor, "H N 1"]:
     """A constant direction for every head and row, complex where the memory is."""
-    vector = wide(vector)[0, 0].expand(*structure.left.shape[2:4], 1)
+    vector = in_double(vector)[0, 0].expand(*structure.left.shape[2:4], 1)
     return vector.to(torch.complex128) if structure.phase is not None else vector

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from lcsm.ops import powers as powers_module
-from lcsm.ops.dense import diagonalise, loop, powers
+from lcsm.ops.diagonalise import diagonalise
+from lcsm.ops.loop import loop
+from lcsm.ops.powers import powers
 from lcsm.structures import Dense
 from tests.ops.agreement import (
     Case,
@@ -42,7 +44,7 @@ SERVED = [(name, case) for name in ALGORITHMS for case in CONSTANT]
 
 @pytest.fixture(autouse=True)
 def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lcsm.ops.dense.STEPS", T)
+    monkeypatch.setattr("lcsm.ops.loop.STEPS", T)
     monkeypatch.setattr(powers_module, "CHUNK", T)
     monkeypatch.setattr("lcsm.ops.lockstep.CHUNK", T)
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcsm.ops import chunk_decay, dense, elementwise, lockstep, low_rank, powers
+from lcsm.ops import chunk_decay, elementwise, lockstep, loop, low_rank, powers
 from lcsm.ops.dispatch import ALGORITHMS, choose_algorithm, fitting
 from lcsm.structures import Delta, Dense, LowRank, Shift
 from tests.ops.agreement import B, Case, assert_agrees
@@ -74,7 +74,7 @@ def test_the_sequence_is_longer_than_two_blocks_of_every_kind():
         "decays made together": chunk_decay.TOGETHER // (B * rows.heads * rows.size),
         "elementwise": elementwise.LONGEST,
         "lockstep": lockstep.cut(10**6, B, modes.heads * modes.size * 16)[0][0][1],
-        "loop": dense.STEPS,
+        "loop": loop.STEPS,
         "powers": powers._pieces(10**6, B * row_bytes)[0][1],
         "low rank": low_rank.CHUNK,
     }

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from lcsm.ops.chunk import chunk
+from lcsm.ops.chunk.chunk import chunk
 from lcsm.ops.problem import Problem
 from lcsm.structures import Diagonal
 

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from lcsm.ops.delta import delta
+from lcsm.ops.delta.delta import delta
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
 from lcsm.structures import Delta, LowRank

@@ -24,13 +24,13 @@ from rich.table import Table
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from lcsm.ops.convolution import convolution
-from lcsm.ops.elementwise import elementwise
-from lcsm.ops.lockstep import lockstep
-from lcsm.ops.loop import loop
-from lcsm.ops.powers import powers
+from lcsm.ops.convolution.convolution import convolution
+from lcsm.ops.dense.loop import loop
+from lcsm.ops.dense.powers import powers
 from lcsm.ops.problem import Problem
 from lcsm.ops.rotate import rotate
+from lcsm.ops.steps.elementwise import elementwise
+from lcsm.ops.steps.lockstep import lockstep
 from lcsm.structures import Dense, Diagonal, Shift
 
 

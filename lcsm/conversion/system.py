@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
+from lcsm.ops.convolution.vandermonde import Modes as Powers
+from lcsm.ops.convolution.vandermonde import evaluate
 from lcsm.ops.streaming.modes import Modes
-from lcsm.ops.vandermonde import Modes as Powers
-from lcsm.ops.vandermonde import evaluate
 from lcsm.shapes import Complex, Float, Int, Tensor
 from lcsm.structures import LOG_DECAY_FLOOR
 

@@ -17,8 +17,8 @@ from lcsm.mixers.base import Mixer
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.classifier import SequenceClassifier
 from lcsm.models.language_model import LanguageModel
+from lcsm.ops.convolution.step_powers import step_matrix
 from lcsm.ops.recurrence import Recurrence
-from lcsm.ops.step_powers import step_matrix
 from lcsm.stages.long_convolution.base import KernelShrink
 from lcsm.stages.mode_projection import ModeInput, ModeOutput
 from lcsm.stages.short_convolution import ShortConvolution

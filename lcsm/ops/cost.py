@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, log2
 
-from lcsm.ops import lockstep, powers
-from lcsm.ops.chunk_decay import CHUNK, WIDTHS
-from lcsm.ops.fourier import good_size
-from lcsm.ops.low_rank import POWERS_PER_LENGTH
+from lcsm.ops.chunk.decay import CHUNK, WIDTHS
+from lcsm.ops.convolution.fourier import good_size
+from lcsm.ops.convolution.low_rank import POWERS_PER_LENGTH
+from lcsm.ops.dense import powers
 from lcsm.ops.problem import Problem, varies
+from lcsm.ops.steps import lockstep
 
 # Width of the blocks in which a decay that varies within a head is evaluated pair by pair where it is strong.
 EXACT = WIDTHS[0]

@@ -8,19 +8,19 @@ from typing import Any
 
 from lcsm.errors import UsageError
 from lcsm.ops import cost
-from lcsm.ops.chunk import chunk
-from lcsm.ops.convolution import convolution
+from lcsm.ops.chunk.chunk import chunk
+from lcsm.ops.convolution.convolution import convolution
 from lcsm.ops.cost import Cost, Sizes
-from lcsm.ops.delta import delta
-from lcsm.ops.diagonalise import diagonalise
-from lcsm.ops.elementwise import elementwise
-from lcsm.ops.lockstep import lockstep
-from lcsm.ops.loop import loop
-from lcsm.ops.powers import powers
+from lcsm.ops.delta.delta import delta
+from lcsm.ops.dense.diagonalise import diagonalise
+from lcsm.ops.dense.loop import loop
+from lcsm.ops.dense.powers import powers
 from lcsm.ops.problem import Problem, varies
 from lcsm.ops.reference import reference
 from lcsm.ops.rotate import rotate
-from lcsm.ops.scan import scan
+from lcsm.ops.steps.elementwise import elementwise
+from lcsm.ops.steps.lockstep import lockstep
+from lcsm.ops.steps.scan import scan
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from lcsm.ops.chunk import chunk
+from lcsm.ops.chunk.chunk import chunk
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents, require_diagonal
 from lcsm.ops.substeps import by_steps

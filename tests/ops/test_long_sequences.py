@@ -5,8 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcsm.ops import chunk_decay, elementwise, lockstep, loop, low_rank, powers
+from lcsm.ops.chunk import decay as chunk_decay
+from lcsm.ops.convolution import low_rank
+from lcsm.ops.dense import loop, powers
 from lcsm.ops.dispatch import ALGORITHMS, choose_algorithm, fitting
+from lcsm.ops.steps import elementwise, lockstep
 from lcsm.structures import Delta, Dense, LowRank, Shift
 from tests.ops.agreement import B, Case, assert_agrees
 

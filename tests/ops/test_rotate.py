@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from lcsm.ops.elementwise import elementwise
 from lcsm.ops.reference import reference
 from lcsm.ops.rotate import rotate
+from lcsm.ops.steps.elementwise import elementwise
 from lcsm.structures import Diagonal
 from tests.ops.agreement import (
     Case,

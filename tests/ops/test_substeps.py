@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcsm.ops.chunk import chunk
-from lcsm.ops.chunk_decay import CHUNK
+from lcsm.ops.chunk.chunk import chunk
+from lcsm.ops.chunk.decay import CHUNK
 from lcsm.ops.dispatch import choose_algorithm, fitting
 from lcsm.ops.reference import reference
 from lcsm.ops.rotate import rotate

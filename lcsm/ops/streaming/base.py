@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from lcsm.errors import UsageError
-from lcsm.ops.fourier import causal_convolution
+from lcsm.ops.convolution.fourier import causal_convolution
 from lcsm.shapes import Float, Tensor
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lcsm.ops.convolution import convolution
+from lcsm.ops.convolution.convolution import convolution
 from lcsm.ops.problem import Problem
 from lcsm.ops.streaming.base import Convolver, Place, Tape
 from lcsm.shapes import Complex, Float, Tensor

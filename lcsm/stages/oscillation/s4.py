@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from lcsm.ops.step_powers import advance_by, step_matrix
+from lcsm.ops.convolution.step_powers import advance_by, step_matrix
 from lcsm.shapes import Complex, Factor, Float, Stream, Tensor
 from lcsm.stages.base import Oscillation
 from lcsm.stages.oscillation import hippo
@@ -70,8 +70,8 @@ class S4(Oscillation):
     Returns:
         LowRank with log-decays and phases [1 1 H N 1] and vectors [1 1 H N 1] of rank one.
     Source: S4 (2111.00396) with A - P P^* of SaShiMi (2202.09729), which keeps A stable. No truncated read-out
-        C (1 - A^L) and no longest length: see `ops.resolvent`. The published code also clamps imaginary parts of B
-        at 2.
+        C (1 - A^L) and no longest length: see `ops.convolution.resolvent`. The published code also clamps imaginary
+        parts of B at 2.
     """
 
     kind = "low_rank"

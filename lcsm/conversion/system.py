@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from lcsm.ops.convolution.vandermonde import Modes as Powers
-from lcsm.ops.convolution.vandermonde import evaluate
-from lcsm.ops.streaming.modes import Modes
+from lcsm.ops.convolution.vandermonde import ConstantModes, evaluate
+from lcsm.ops.streaming.modes import ModalConvolver
 from lcsm.shapes import Complex, Float, Int, Tensor
 from lcsm.structures import LOG_DECAY_FLOOR
 
@@ -41,7 +40,7 @@ class ModalSystem:
         first = taps.shape[1]
         if length <= first or values.shape[1] == 0:
             return F.pad(taps, (0, max(0, length - first)))[:, :length]
-        rest = evaluate(self.weights.to(torch.complex128), Powers(logs, values.angle()), length - first)
+        rest = evaluate(self.weights.to(torch.complex128), ConstantModes(logs, values.angle()), length - first)
         return torch.cat([taps, rest], 1)
 
     def rounded(self, dtype: torch.dtype = torch.float32) -> ModalSystem:
@@ -58,9 +57,9 @@ class ModalSystem:
         """Real numbers that one channel keeps: its last p inputs and N complex modes."""
         return self.taps.shape[1] + 2 * self.eigenvalues.shape[1]
 
-    def stream(self, dtype: torch.dtype = torch.float32) -> Modes:
+    def stream(self, dtype: torch.dtype = torch.float32) -> ModalConvolver:
         """The same system as a stream of inputs of some type."""
-        return Modes(self.taps, self.eigenvalues, self.weights, dtype)
+        return ModalConvolver(self.taps, self.eigenvalues, self.weights, dtype)
 
     def select(self, channels: Tensor) -> ModalSystem:
         """The systems of some channels."""

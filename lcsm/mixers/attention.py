@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
 from lcsm.ops.cost import Cost
-from lcsm.ops.dispatch import Choice
+from lcsm.ops.dispatch import AlgorithmChoice
 from lcsm.shapes import Bool, Float, Int, Resets, Stream, Tensor
 from lcsm.stages.segments import resets_of, with_resets
 from lcsm.structures import Context
@@ -147,9 +147,9 @@ class Attention(Mixer):
     def recurrence_flops(self, length: int) -> int:
         return 4 * self.reach(length) * self.project.in_features
 
-    def choice(self, device: str) -> Choice:
+    def choice(self, device: str) -> AlgorithmChoice:
         name = scaled_dot_product_attention.__name__
-        return Choice(name, scaled_dot_product_attention, (name,), "the only one")
+        return AlgorithmChoice(name, scaled_dot_product_attention, (name,), "the only one")
 
     def costs(self, length: int, device: str) -> dict[str, Cost]:
         order = "O(L² D)" if self.window is None else "O(L min(L, window) D)"

@@ -8,7 +8,7 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.ops.cost import Cost
-from lcsm.ops.dispatch import Choice
+from lcsm.ops.dispatch import AlgorithmChoice
 from lcsm.shapes import Float, Stream, Tensor
 from lcsm.structures import Context
 
@@ -61,7 +61,7 @@ class Mixer(nn.Module):
         """Multiplications and additions per token of the memory itself, at position `length`, projections left out."""
         raise TypeError(f"{type(self).__name__} must define recurrence_flops(length)")
 
-    def choice(self, device: str) -> Choice:
+    def choice(self, device: str) -> AlgorithmChoice:
         """The algorithm that `forward` runs on a type of device, and why that one."""
         raise TypeError(f"{type(self).__name__} must define choice(device)")
 

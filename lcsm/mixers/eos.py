@@ -20,7 +20,7 @@ from lcsm.mixers.output import Output
 from lcsm.mixers.second_pass import SecondPass
 from lcsm.mixers.skip import Skip
 from lcsm.ops.cost import Cost, recurrent_flops
-from lcsm.ops.dispatch import Choice, costs
+from lcsm.ops.dispatch import AlgorithmChoice, costs
 from lcsm.ops.recurrence import Recurrence
 from lcsm.shapes import Stream, Tensor
 from lcsm.stages.base import Stage
@@ -155,7 +155,7 @@ class EosMixer(Mixer):
         """The stages that may keep something between calls."""
         return self.source, self.input, self.expand, self.oscillation, self.shrink
 
-    def choice(self, device: str) -> Choice:
+    def choice(self, device: str) -> AlgorithmChoice:
         return self.recurrence.choice(device)
 
     def costs(self, length: int, device: str) -> dict[str, Cost]:

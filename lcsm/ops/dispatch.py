@@ -53,7 +53,7 @@ class Algorithm:
 
 
 @dataclass(frozen=True)
-class Choice:
+class AlgorithmChoice:
     """The algorithm that runs on some device.
 
     Args:
@@ -231,7 +231,7 @@ ALGORITHMS = (
 )
 
 
-def choose_algorithm(problem: Problem, request: str = "auto", device: str = "cpu") -> Choice:
+def choose_algorithm(problem: Problem, request: str = "auto", device: str = "cpu") -> AlgorithmChoice:
     """The algorithm for a problem.
 
     Args:
@@ -247,7 +247,7 @@ def choose_algorithm(problem: Problem, request: str = "auto", device: str = "cpu
     for entry in known:
         if entry.name == wanted:
             why = entry.why(problem) if request == "auto" else f"mixer.algorithm={request} asks for it"
-            return Choice(wanted, entry.function, available, why)
+            return AlgorithmChoice(wanted, entry.function, available, why)
     unfit = any(entry.name == request for entry in ALGORITHMS)
     fault = "does not serve these stages" if unfit else "is not an algorithm"
     raise UsageError(f"mixer.algorithm={request!r} {fault}: choose auto or one of {', '.join(available)}")

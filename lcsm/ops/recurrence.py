@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from lcsm.errors import UsageError
-from lcsm.ops.dispatch import Choice, choose_algorithm
+from lcsm.ops.dispatch import AlgorithmChoice, choose_algorithm
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents, real_part, reference
 from lcsm.ops.stabilise import Scale, stabilise
@@ -107,10 +107,10 @@ class Recurrence:
     def __init__(self, problem: Problem, request: str = "auto", log_scale_start: float | None = None) -> None:
         self.problem, self.request, self.log_scale_start = problem, request, log_scale_start
         self.handed: Callable[..., Any] | None = None
-        self.choices: dict[str, Choice] = {}
+        self.choices: dict[str, AlgorithmChoice] = {}
         self.choice("cpu")
 
-    def choice(self, device: str) -> Choice:
+    def choice(self, device: str) -> AlgorithmChoice:
         """The algorithm for a type of device, chosen when the memory first comes there."""
         if device not in self.choices:
             self.choices[device] = choose_algorithm(self.problem, self.request, device)

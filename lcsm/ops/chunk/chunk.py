@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from lcsm.ops.chunk.decay import ColumnDecay, LogDecay
-from lcsm.ops.chunk.loop import Call, Recurrence, run
+from lcsm.ops.chunk.loop import Call, ChunkRecurrence, run
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents
 from lcsm.ops.substeps import by_steps
@@ -70,7 +70,7 @@ def chunk(
     differentiated = torch.is_grad_enabled() and any(value.requires_grad for value in present)
     # autocast would take the matrix products to low precision
     with torch.autocast(inputs.device.type, enabled=False):
-        outputs, after = Recurrence.apply(*call) if differentiated else run(call)
+        outputs, after = ChunkRecurrence.apply(*call) if differentiated else run(call)
     return outputs if read is None else outputs * read, after if keep else None
 
 

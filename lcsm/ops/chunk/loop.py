@@ -51,7 +51,7 @@ class Call(NamedTuple):
     exclusive: bool
 
 
-class Plan:
+class ChunkPlan:
     """The chunks of one call, each in the form that its decays allow."""
 
     def __init__(self, call: Call) -> None:
@@ -110,7 +110,7 @@ def chunks(values: Steps) -> tuple[Tensor, ...]:
 
 def run(call: Call, kept: list[Memory] | None = None) -> tuple[Outputs, Memory]:
     """Outputs [B L H P] and the final memory, without gradients; `kept` receives the memories before every chunk."""
-    plan, memory = Plan(call), call.memory
+    plan, memory = ChunkPlan(call), call.memory
     outputs = call.inputs.new_empty(call.inputs.shape)
     sequences = (call.shrink, call.expand, call.inputs, outputs)
     for index, (*given, place) in enumerate(zip(*map(chunks, sequences), strict=True)):
@@ -120,7 +120,7 @@ def run(call: Call, kept: list[Memory] | None = None) -> tuple[Outputs, Memory]:
     return outputs, memory
 
 
-class Recurrence(torch.autograd.Function):
+class ChunkRecurrence(torch.autograd.Function):
     """`run` with its own backward pass: linear in L in time and memory, nothing of size B L H N P."""
 
     @staticmethod
@@ -141,7 +141,7 @@ class Recurrence(torch.autograd.Function):
         shrink, expand, inputs, before, rows, columns, resets, outputs, *memories = ctx.saved_tensors
         call = Call(shrink, expand, inputs, before, rows, columns, resets, ctx.exclusive)
         memories = [before, *memories]
-        plan = Plan(call)
+        plan = ChunkPlan(call)
         # what nobody used has no gradient
         d_outputs = torch.zeros_like(inputs) if d_outputs is None else d_outputs
         d_memory = torch.zeros_like(memories[-1]) if d_memory is None else d_memory

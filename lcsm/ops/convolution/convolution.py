@@ -14,7 +14,7 @@ from lcsm.ops.convolution.low_rank import LowRankSystem
 from lcsm.ops.convolution.mode_convolution import mode_convolution
 from lcsm.ops.convolution.packing import by_sequence
 from lcsm.ops.convolution.register import RegisterSystem
-from lcsm.ops.convolution.vandermonde import Modes, accumulate, evaluate, power
+from lcsm.ops.convolution.vandermonde import ConstantModes, accumulate, evaluate, power
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents
 from lcsm.ops.substeps import by_steps
@@ -145,7 +145,7 @@ class _Diagonal:
         if angle is not None:
             angle = angle[0, 0].mT.to(dtype)
             angle = angle.expand(*angle.shape[:2], size)
-        self.modes = Modes(log.expand(*log.shape[:2], size), angle)
+        self.modes = ConstantModes(log.expand(*log.shape[:2], size), angle)
         self.expand, self.shrink = expand, shrink
         self.exclusive = problem.exclusive
         complex_ = expand.is_complex() or self.modes.phase is not None

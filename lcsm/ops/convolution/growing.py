@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from lcsm.errors import UsageError
-from lcsm.ops.convolution.vandermonde import Modes, evaluate
+from lcsm.ops.convolution.vandermonde import ConstantModes, evaluate
 from lcsm.shapes import Float, Num, Tensor
 from lcsm.structures import CANNOT_ADVANCE, Growing
 
@@ -26,7 +26,7 @@ class GrowingSystem:
         log, angle = structure.log(0, 1)[0, 0].mT.to(dtype), structure.angle(0, 1)
         self.grows, self.span = log > 0, int(structure.span)
         sign = 1 - 2 * self.grows.to(dtype)
-        self.modes = Modes(log * sign, None if angle is None else angle[0, 0].mT.to(dtype) * sign)
+        self.modes = ConstantModes(log * sign, None if angle is None else angle[0, 0].mT.to(dtype) * sign)
         self.weights = (shrink * expand * (2 if pairs else 1)).expand(*expand.shape[:-1], log.shape[-1])
 
     def kernel(self, length: int) -> Float[Tensor, "#H #P L"]:

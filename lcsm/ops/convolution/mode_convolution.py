@@ -13,7 +13,7 @@ import torch
 
 from lcsm.ops.convolution.fourier import causal_convolution
 from lcsm.ops.convolution.packing import by_sequence
-from lcsm.ops.convolution.vandermonde import Modes, Parts, levels
+from lcsm.ops.convolution.vandermonde import ConstantModes, Parts, levels
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents, read_all
 from lcsm.shapes import Factor, Float, Inputs, Memory, Outputs, Resets, Tensor
@@ -53,7 +53,7 @@ def mode_convolution(
 def _powers(structure: Diagonal, entries: torch.Size, count: int, dtype: torch.dtype) -> Parts:
     """The factor to the powers 0 .. count - 1, [H N P count]; `entries` are the sizes of H, N and P."""
     log, angle = structure.log(0, 1)[0, 0].to(dtype), structure.angle(0, 1)
-    modes = Modes(log.expand(entries), None if angle is None else angle[0, 0].to(dtype).expand(entries))
+    modes = ConstantModes(log.expand(entries), None if angle is None else angle[0, 0].to(dtype).expand(entries))
     fine, coarse = levels(modes, count)
     # [H N L/T 1 P] times [H N 1 T P]
     found = _each(coarse, lambda part: part.unsqueeze(-2)).times(_each(fine, lambda part: part.unsqueeze(-3)))

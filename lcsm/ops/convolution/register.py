@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from lcsm.ops.convolution.fourier import good_size
-from lcsm.ops.convolution.vandermonde import Modes, accumulate, evaluate, power
+from lcsm.ops.convolution.vandermonde import ConstantModes, accumulate, evaluate, power
 from lcsm.ops.problem import Problem
 from lcsm.shapes import Factor, Float, Tensor
 from lcsm.structures import LOG_DECAY_FLOOR, Factored
@@ -38,7 +38,7 @@ class RegisterSystem:
         factors = structure.factors[0, 0].mT.to(torch.complex128)
         sizes = (problem.num_heads, problem.value_dim, problem.state_dim)
         log = factors.abs().clamp_min(torch.finfo(torch.float64).tiny).log().clamp_min(LOG_DECAY_FLOOR)
-        self.modes = Modes(log, factors.angle())
+        self.modes = ConstantModes(log, factors.angle())
         self.first = problem.state_dim - factors.shape[-1]
         if self.first and bool(expand[..., 1:].any()):
             raise ValueError("a register takes inputs at its first row: use expand=newest")

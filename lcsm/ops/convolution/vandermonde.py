@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from lcsm.shapes import Factor, Float, Tensor
 
 
-class Modes(NamedTuple):
+class ConstantModes(NamedTuple):
     """exp(log_decay + i phase); the phase is None for real modes. Leading axes broadcast, [... N]."""
 
     log_decay: Float[Tensor, "... N"]
@@ -70,7 +70,7 @@ class _Powers(torch.autograd.Function):
         return d_log_decay.sum_to_size(ctx.shapes[0]), d_phase.sum_to_size(ctx.shapes[1]), None
 
 
-def powers(modes: Modes, exponents: Float[Tensor, " E"]) -> Parts:
+def powers(modes: ConstantModes, exponents: Float[Tensor, " E"]) -> Parts:
     """Modes to the given powers, [... E N]."""
     exponents = exponents.to(modes.log_decay.dtype)
     if modes.phase is None:
@@ -78,13 +78,13 @@ def powers(modes: Modes, exponents: Float[Tensor, " E"]) -> Parts:
     return Parts(*_Powers.apply(modes.log_decay, modes.phase, exponents))
 
 
-def power(modes: Modes, exponent: int) -> Tensor:
+def power(modes: ConstantModes, exponent: int) -> Tensor:
     """Modes to one power, [... N]."""
     exponents = torch.tensor([float(exponent)], device=modes.log_decay.device)
     return powers(modes, exponents).whole()[..., 0, :]
 
 
-def levels(modes: Modes, length: int) -> tuple[Parts, Parts]:
+def levels(modes: ConstantModes, length: int) -> tuple[Parts, Parts]:
     """Fine powers 0..T-1, [... T N], and coarse powers 0, T, 2T, ... up to `length`, [... L/T N]."""
     fine = 1 << ((length.bit_length() + 1) // 2)
     coarse = -(-length // fine)
@@ -92,7 +92,7 @@ def levels(modes: Modes, length: int) -> tuple[Parts, Parts]:
     return powers(modes, steps[:fine]), powers(modes, steps[:coarse] * fine)
 
 
-def evaluate(weights: Factor, modes: Modes, length: int) -> Float[Tensor, "... L"]:
+def evaluate(weights: Factor, modes: ConstantModes, length: int) -> Float[Tensor, "... L"]:
     """Re sum over n of weights_n modes_n^j for j = 0..length-1; weights [... N]."""
     fine, coarse = levels(modes, length)
     coarse = coarse.times(Parts.of(weights.unsqueeze(-2)))
@@ -104,7 +104,7 @@ def evaluate(weights: Factor, modes: Modes, length: int) -> Float[Tensor, "... L
     return found if found.shape[-1] == length else found[..., :length]
 
 
-def accumulate(values: Float[Tensor, "... L"], modes: Modes) -> Factor:
+def accumulate(values: Float[Tensor, "... L"], modes: ConstantModes) -> Factor:
     """Sum over j of modes_n^j values_j, [... N]."""
     length = values.shape[-1]
     fine, coarse = levels(modes, length)

@@ -20,7 +20,7 @@ Pairs = Float[Tensor, "B H C C"]
 Vectors = Float[Tensor, "B H C N"]
 
 
-class Steps(NamedTuple):
+class DeltaSteps(NamedTuple):
     """What the steps of a chunk read and write, or its gradients.
 
     Args:
@@ -71,7 +71,7 @@ class DeltaChunk:
     segments: Segments | None
     exclusive: bool
 
-    def forward(self, steps: Steps, memory: Memory) -> tuple[Vectors, Memory, Solved]:
+    def forward(self, steps: DeltaSteps, memory: Memory) -> tuple[Vectors, Memory, Solved]:
         """Outputs [B H C P], the memory after the chunk [B H N P], and what `backward` needs."""
         directions, inputs = steps.directions(), steps.inputs
         erased = self._start(self.before, steps.right) @ memory
@@ -93,8 +93,8 @@ class DeltaChunk:
         return outputs, memory, Solved(inverse, erased)
 
     def backward(
-        self, steps: Steps, memory: Memory, solved: Solved, d_outputs: Vectors, d_memory: Memory
-    ) -> tuple[Steps, Memory]:
+        self, steps: DeltaSteps, memory: Memory, solved: Solved, d_outputs: Vectors, d_memory: Memory
+    ) -> tuple[DeltaSteps, Memory]:
         """Gradients of the steps and of the memory before the chunk."""
         directions, inputs = steps.directions(), steps.inputs
         inverse, erased = solved
@@ -128,7 +128,7 @@ class DeltaChunk:
             d_directions.append(d_direction.add_(self.at.scatter(d_reached, steps.shrink)))
         d_before = self._carried(d_memory) + right.mT @ d_erased + shrink.mT @ d_outputs
         d_left = d_directions[0] if strength is None else None
-        return Steps(d_shrink, d_right, d_left, d_directions[-1], d_inputs, d_strength), d_before
+        return DeltaSteps(d_shrink, d_right, d_left, d_directions[-1], d_inputs, d_strength), d_before
 
     def _mask(self, rows: str) -> Tensor | None:
         return None if self.segments is None else getattr(self.segments, rows)

@@ -21,7 +21,7 @@ from lcsm.ops.chunk.decay import (
 )
 from lcsm.ops.chunk.exact import UNDECAYED, filled
 from lcsm.ops.chunk.midpoint import midpoints
-from lcsm.ops.delta.chunk import DeltaChunk, Solved, Steps
+from lcsm.ops.delta.chunk import DeltaChunk, DeltaSteps, Solved
 from lcsm.ops.delta.exact import MAKERS
 from lcsm.shapes import Float, Memory, Outputs, Resets, Tensor
 
@@ -29,7 +29,7 @@ Rows = Float[Tensor, "B L H N"]
 Piece = Float[Tensor, "B H C N"]
 
 
-class Scale(NamedTuple):
+class MidpointScale(NamedTuple):
     """Factors relative to the middle of a chunk, within which nothing decays then.
 
     Args:
@@ -43,15 +43,15 @@ class Scale(NamedTuple):
     start: Tensor
     end: Tensor
 
-    def of(self) -> Steps:
-        """The factor of each member of `Steps`."""
-        return Steps._make([self.shrink, self.right, self.write, self.write, None, None])
+    def of(self) -> DeltaSteps:
+        """The factor of each member of `DeltaSteps`."""
+        return DeltaSteps._make([self.shrink, self.right, self.write, self.write, None, None])
 
 
-UNSCALED = Steps._make([None] * 6)
+UNSCALED = DeltaSteps._make([None] * 6)
 
 
-class Plan:
+class DeltaPlan:
     """The chunks of one call, each in the form that its decays allow.
 
     Args:
@@ -78,16 +78,16 @@ class Plan:
         after = readers.before if self.exclusive else readers.after
         return DeltaChunk(readers.before, after, segments, self.exclusive)
 
-    def scale(self, index: int) -> Scale | None:
+    def scale(self, index: int) -> MidpointScale | None:
         """The factors of chunk `index`; None where nothing decays, or too much for them."""
         if self.decay is None or self.exact[index]:
             return None
         batch, _, heads, size = self.decay.shape
         late = self.axis.form(index, midpoints, max(1, TOGETHER // (batch * CHUNK * heads * size)))
         early = torch.cat([late.before.reciprocal(), late.read[:, :, :-1]], 2)
-        return Scale(early if self.exclusive else late.read, early, late.write, late.before.mT, late.after.mT)
+        return MidpointScale(early if self.exclusive else late.read, early, late.write, late.before.mT, late.after.mT)
 
-    def take(self, index: int, pieces: Steps, scale: Scale | None) -> Steps:
+    def take(self, index: int, pieces: DeltaSteps, scale: MidpointScale | None) -> DeltaSteps:
         """The steps of a chunk from views [B H C N], contiguous: scaled, or filled up where decays are exact."""
         factors = UNSCALED if scale is None else scale.of()
         taken: list[Tensor | None] = []
@@ -98,7 +98,7 @@ class Plan:
                 taken.append(torch.mul(values, factor, out=values.new_empty(values.shape)))
             else:
                 taken.append(self.complete(index, values))
-        return Steps._make(taken)
+        return DeltaSteps._make(taken)
 
     def complete(self, index: int, values: Piece) -> Piece:
         """Contiguous, with rows of zeros up to a power of two where decays are exact."""
@@ -113,11 +113,11 @@ class Plan:
         return Segments.of(filled(resets[..., None], -2)[..., 0] if fill else resets, dtype)
 
 
-def pieces_of(steps: Steps) -> list[Steps]:
+def pieces_of(steps: DeltaSteps) -> list[DeltaSteps]:
     """Views of every chunk, heads first: [B H C N]."""
     split = [None if values is None else values.transpose(1, 2).split(CHUNK, 2) for values in steps]
     count = -(-steps.inputs.shape[1] // CHUNK)
-    return [Steps._make(None if views is None else views[index] for views in split) for index in range(count)]
+    return [DeltaSteps._make(None if views is None else views[index] for views in split) for index in range(count)]
 
 
 def run(
@@ -137,7 +137,7 @@ def run(
     """The recurrence without gradients.
 
     Args:
-        shrink, right, left, expand, inputs, strength: as in `Steps`, but [B L H N], of one dtype.
+        shrink, right, left, expand, inputs, strength: as in `DeltaSteps`, but [B L H N], of one dtype.
         memory: [B H N P].
         decay: log-decays, per head or along N; None where nothing decays.
         resets: True where the memory from before the step is forgotten, [B L].
@@ -146,10 +146,10 @@ def run(
     Returns:
         outputs [B L H P] and the final memory.
     """
-    plan = Plan(inputs.shape[1], decay, resets, exclusive)
+    plan = DeltaPlan(inputs.shape[1], decay, resets, exclusive)
     outputs = inputs.new_empty(inputs.shape)
     places = outputs.transpose(1, 2).split(CHUNK, 2)
-    for index, pieces in enumerate(pieces_of(Steps(shrink, right, left, expand, inputs, strength))):
+    for index, pieces in enumerate(pieces_of(DeltaSteps(shrink, right, left, expand, inputs, strength))):
         scale = plan.scale(index)
         memory = memory if scale is None else memory * scale.start
         found, after, solved = plan.chunk(index, inputs.dtype).forward(plan.take(index, pieces, scale), memory)
@@ -176,14 +176,14 @@ class DeltaRecurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor | None, d_memory: Tensor | None) -> tuple[Tensor | None, ...]:
-        steps = Steps._make(ctx.saved_tensors[:6])
+        steps = DeltaSteps._make(ctx.saved_tensors[:6])
         decay, resets, after, *flat = ctx.saved_tensors[6:]
-        plan = Plan(steps.inputs.shape[1], decay, resets, ctx.exclusive)
+        plan = DeltaPlan(steps.inputs.shape[1], decay, resets, ctx.exclusive)
         # an output that nobody used has no gradient
         d_outputs = steps.inputs.new_zeros(()).expand(steps.inputs.shape) if d_outputs is None else d_outputs
         d_memory = torch.zeros_like(after) if d_memory is None else d_memory
-        found = Steps._make(None if values is None else values.new_empty(values.shape) for values in steps)
-        d_decay = DecayGradient(plan, decay, steps) if ctx.needs_input_grad[7] else None
+        found = DeltaSteps._make(None if values is None else values.new_empty(values.shape) for values in steps)
+        d_decay = DeltaDecayGradient(plan, decay, steps) if ctx.needs_input_grad[7] else None
         views = list(zip(pieces_of(steps), pieces_of(found), d_outputs.transpose(1, 2).split(CHUNK, 2), strict=True))
         with torch.autocast(steps.inputs.device.type, enabled=False):
             for index in reversed(range(len(plan.spans))):
@@ -206,7 +206,7 @@ class DeltaRecurrence(torch.autograd.Function):
         return *found, d_memory, None if d_decay is None else d_decay.result(), None, None
 
 
-def _put(places: Steps, gradients: Steps, scale: Scale | None) -> None:
+def _put(places: DeltaSteps, gradients: DeltaSteps, scale: MidpointScale | None) -> None:
     """Fill the places [B H C N] with the gradients, unscaled and cut."""
     factors = UNSCALED if scale is None else scale.of()
     for place, gradient, factor in zip(places, gradients, factors, strict=True):
@@ -215,7 +215,7 @@ def _put(places: Steps, gradients: Steps, scale: Scale | None) -> None:
             place.copy_(gradient) if factor is None else torch.mul(gradient, factor, out=place)
 
 
-class DecayGradient:
+class DeltaDecayGradient:
     """The gradient of the log-decays, collected chunk by chunk; `docs/delta.md` derives it.
 
     Args:
@@ -224,12 +224,12 @@ class DecayGradient:
         steps: all steps, [B L H N].
     """
 
-    def __init__(self, plan: Plan, decay: LogDecay, steps: Steps) -> None:
+    def __init__(self, plan: DeltaPlan, decay: LogDecay, steps: DeltaSteps) -> None:
         self.plan, self.shape = plan, decay.shape
         self.scalar = decay.shape[3] == 1
         self.total = decay.new_zeros(*steps.expand.shape[:3], decay.shape[3])
 
-    def add(self, index: int, steps: Steps, gradients: Steps, end: Float[Tensor, "B H N"]) -> None:
+    def add(self, index: int, steps: DeltaSteps, gradients: DeltaSteps, end: Float[Tensor, "B H N"]) -> None:
         """Add the steps of one chunk.
 
         Args:

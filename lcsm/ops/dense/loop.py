@@ -6,7 +6,7 @@ import torch
 
 from lcsm.ops.problem import Problem
 from lcsm.ops.steps.block_scan import walk_blocks
-from lcsm.ops.steps.blocks import Block, Ranges, Walk, ranges, total
+from lcsm.ops.steps.blocks import Ranges, StepBlock, Walk, ranges, total
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import Dense
 
@@ -41,7 +41,7 @@ class Matrices(Walk):
 
     swaps = False
 
-    def open(self, block: Block, alive: Tensor | None) -> None:
+    def open(self, block: StepBlock, alive: Tensor | None) -> None:
         self.block, self.alive = block, alive
         matrix = self.structure.rows(block.start, block.stop).matrix.transpose(0, 1)
         self.matrices = matrix if alive is None else matrix * alive

@@ -18,7 +18,7 @@ CHUNK = 16
 SEGMENT_BYTES = 1 << 23
 
 
-class Piece(NamedTuple):
+class WholeChunks(NamedTuple):
     """Whole chunks of a call, heads first: [H B M C .] for M chunks of C tokens; axes of size 1 where constant."""
 
     inputs: Tensor
@@ -65,7 +65,7 @@ def powers(
             marks = None if resets is None else resets[:, start:stop].unflatten(1, (-1, chunk))
             # checkpoint: the reads through all powers are made again in the backward pass
             found, memory = checkpoint(
-                _piece, problem, table[: chunk + 1], Piece(own, written, read, marks), memory,
+                _piece, problem, table[: chunk + 1], WholeChunks(own, written, read, marks), memory,
                 use_reentrant=False, preserve_rng_state=False,
             )  # fmt: skip
             outputs.append(found.flatten(2, 3).permute(1, 2, 0, 3))
@@ -98,7 +98,7 @@ def _table(matrix: Tensor, count: int) -> Tensor:
     return table
 
 
-def _piece(problem: Problem, table: Tensor, piece: Piece, memory: Tensor) -> tuple[Tensor, Tensor]:
+def _piece(problem: Problem, table: Tensor, piece: WholeChunks, memory: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs [H B M C P] and the memory [H B N P] after the piece."""
     chunk = len(table) - 1
     segments = None if piece.resets is None else piece.resets.cumsum(2)
@@ -126,7 +126,7 @@ def _piece(problem: Problem, table: Tensor, piece: Piece, memory: Tensor) -> tup
     return reads @ carried + weights @ inputs, memory
 
 
-def _weights(exclusive: bool, table: Tensor, piece: Piece, segments: Tensor | None) -> Tensor:
+def _weights(exclusive: bool, table: Tensor, piece: WholeChunks, segments: Tensor | None) -> Tensor:
     """What t reads of s inside a chunk, [#H #B #M C C]."""
     chunk, tokens = len(table) - 1, torch.arange(len(table) - 1, device=table.device)
     # column j of the reads is the power C - 1 - j, so that windows over the past of expand line up with it
@@ -147,7 +147,7 @@ def _weights(exclusive: bool, table: Tensor, piece: Piece, segments: Tensor | No
     return weights.masked_fill(~seen, 0)
 
 
-def _memories(exclusive: bool, table: Tensor, piece: Piece, segments: Tensor | None, carried: Tensor) -> Tensor:
+def _memories(exclusive: bool, table: Tensor, piece: WholeChunks, segments: Tensor | None, carried: Tensor) -> Tensor:
     """The memories that every token sees, [H B M C N], for P = 1: one product per step of all chunks at once."""
     chunk = len(table) - 1
     written = (piece.expand * piece.inputs).expand(-1, -1, -1, chunk, -1)

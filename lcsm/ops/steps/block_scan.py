@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents
-from lcsm.ops.steps.blocks import Block, Contraction, Plan, Ranges, Walk
+from lcsm.ops.steps.blocks import Contraction, Ranges, StepBlock, Walk, WalkPlan
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 
 Cut = Callable[[int, int, int], tuple[Ranges, Ranges]]
@@ -56,7 +56,7 @@ def walk_blocks(
         factors = {name: value.contiguous() if value.shape[1] == 1 else value for name, value in factors.items()}
         memory = memory.transpose(1, 3)
     steps, slices = cut(length, batch, memory[0].numel() * memory.element_size())
-    plan = Plan(
+    plan = WalkPlan(
         walk=walk,
         structure=type(structure),
         names=tuple(fields),
@@ -86,7 +86,7 @@ def write(memories: Tensor, inputs: Tensor, expand: Tensor) -> None:
     torch.mul(expand.expand(memories.shape[0] - 1, *memories.shape[1:]), inputs, out=memories[1:])
 
 
-def read(plan: Plan, contract: Contraction, memories: Tensor, shrink: Tensor, alive: Tensor | None) -> Tensor:
+def read(plan: WalkPlan, contract: Contraction, memories: Tensor, shrink: Tensor, alive: Tensor | None) -> Tensor:
     """What a block reads, [C B H 1 P], or its memories where the shrink asks for them."""
     outputs = plan.seen(memories)
     if not plan.reads_memory:
@@ -105,7 +105,7 @@ class Gathered:
         self.value = torch.empty_like(like) if self.once else torch.zeros_like(like)
         self.rows = self.value.transpose(0, 1)
 
-    def add(self, contract: Contraction, memories: Tensor, weights: Tensor, block: Block) -> None:
+    def add(self, contract: Contraction, memories: Tensor, weights: Tensor, block: StepBlock) -> None:
         """Add the conjugate of the sum of memories * weights over the axes along which the factor is constant."""
         target = block.of(self.rows)
         gradient = contract(memories, weights, target.shape).conj()
@@ -127,7 +127,7 @@ class Reverse:
         memories, gradients: buffers of one block; gradients hold conjugates, so that decays and factors need none.
     """
 
-    plan: Plan
+    plan: WalkPlan
     walk: Walk
     factors: list[Tensor]
     gathered: list[Gathered | None]
@@ -136,7 +136,7 @@ class Reverse:
     memories: Tensor
     gradients: Tensor
 
-    def run(self, block: Block, before: Tensor, carried: Tensor) -> None:
+    def run(self, block: StepBlock, before: Tensor, carried: Tensor) -> None:
         """One block: memories again, then gradients; `carried` is that of the memory after the block, then before."""
         count = block.stop - block.start + 1
         memories, gradients = self.memories[:count], self.gradients[:count]
@@ -157,7 +157,9 @@ class Reverse:
         if self.walk.gradients is not None:
             self.walk.collect(gradients, before, memories[1:] if self.known is None else block.of(self.known))
 
-    def _unread(self, block: Block, memories: Tensor, gradients: Tensor, shrink: Tensor, alive: Tensor | None) -> None:
+    def _unread(
+        self, block: StepBlock, memories: Tensor, gradients: Tensor, shrink: Tensor, alive: Tensor | None
+    ) -> None:
         """Conjugate gradients of what was read, into `gradients`; the shrink's share is gathered."""
         if self.outputs is None:
             gradients.zero_()
@@ -180,7 +182,7 @@ class BlockScan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, plan: Plan, inputs: Tensor, expand: Tensor, shrink: Tensor, memory: Tensor, *values: Tensor
+        ctx: Any, plan: WalkPlan, inputs: Tensor, expand: Tensor, shrink: Tensor, memory: Tensor, *values: Tensor
     ) -> tuple[Tensor, Tensor]:
         batch, heads, size, width = memory.shape
         starts = memory.new_empty(len(plan.steps) if plan.record else 0, *memory.shape)
@@ -212,7 +214,7 @@ class BlockScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor | None, d_final: Tensor | None) -> tuple[Tensor | None, ...]:
-        plan: Plan = ctx.plan
+        plan: WalkPlan = ctx.plan
         inputs, expand, shrink, starts, known, *values = ctx.saved_tensors
         # where the shrink read nothing its gradient is none at all
         reads = d_outputs is not None and not plan.reads_memory

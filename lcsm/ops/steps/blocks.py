@@ -15,7 +15,7 @@ from lcsm.structures import Structure
 Ranges = tuple[tuple[int, int], ...]
 
 
-class Block(NamedTuple):
+class StepBlock(NamedTuple):
     """Steps start..stop of the batch rows low..high."""
 
     start: int
@@ -83,7 +83,7 @@ class Walk:
         self.longest = longest
         self.contract = contract
 
-    def open(self, block: Block, alive: Tensor | None) -> None:
+    def open(self, block: StepBlock, alive: Tensor | None) -> None:
         """Prepare the steps of a block; alive [C B 1 1 1] is False where the memory is forgotten."""
         raise TypeError(f"{type(self).__name__} does not say how a block is prepared")
 
@@ -108,7 +108,7 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class Plan:
+class WalkPlan:
     """What a call of the engine needs besides tensors.
 
     Args:
@@ -130,10 +130,10 @@ class Plan:
     record: bool
     resets: Resets | None
 
-    def blocks(self, low: int, high: int) -> Iterator[tuple[int, Block]]:
+    def blocks(self, low: int, high: int) -> Iterator[tuple[int, StepBlock]]:
         """The blocks of one slice of the batch, numbered."""
         for index, (start, stop) in enumerate(self.steps):
-            yield index, Block(start, stop, low, high)
+            yield index, StepBlock(start, stop, low, high)
 
     @property
     def length(self) -> int:
@@ -160,7 +160,7 @@ class Plan:
         some = [False] * self.length if self.resets is None else self.resets.any(0).tolist()
         return {start for start, stop in self.steps if any(some[start:stop])}
 
-    def alive(self, block: Block) -> Tensor | None:
+    def alive(self, block: StepBlock) -> Tensor | None:
         """Where the memory survives, [C B 1 1 1]; None where this block forgets nothing."""
         if self.resets is None or block.start not in self.forgetting:
             return None

@@ -5,7 +5,7 @@ import torch
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import require_diagonal
 from lcsm.ops.steps.block_scan import walk_blocks
-from lcsm.ops.steps.blocks import Block, Contraction, Ranges, Walk, ranges, total
+from lcsm.ops.steps.blocks import Contraction, Ranges, StepBlock, Walk, ranges, total
 from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import LOG_DECAY_FLOOR, Diagonal
@@ -37,7 +37,7 @@ def elementwise(
         ValueError: the structure is no `Diagonal`.
     """
     require_diagonal(structure, "elementwise")
-    return walk_blocks(Steps, cut, problem, structure, inputs, expand, shrink, memory, keep, resets)
+    return walk_blocks(SingleSteps, cut, problem, structure, inputs, expand, shrink, memory, keep, resets)
 
 
 def cut(length: int, batch: int, row_bytes: int) -> tuple[Ranges, Ranges]:
@@ -63,11 +63,11 @@ class DiagonalWalk(Walk):
         self.plain = all(getattr(kind, name) is getattr(Diagonal, name) for name in ("log", "unfloored", "angle"))
         self.buffer = structure.log_decay.new_empty(1 if self.constant else longest, *shape[1:])
         self.received: Tensor | None = None
-        self.block = Block(0, 1, 0, 1)
+        self.block = StepBlock(0, 1, 0, 1)
         if self.constant:
             self._evaluate(structure, 1)
 
-    def open(self, block: Block, alive: Tensor | None) -> None:
+    def open(self, block: StepBlock, alive: Tensor | None) -> None:
         self.block = block
         if not self.constant:
             self._evaluate(self.structure.rows(block.start, block.stop), block.stop - block.start)
@@ -157,7 +157,7 @@ class DiagonalWalk(Walk):
         target += total(share, target.shape)
 
 
-class Steps(DiagonalWalk):
+class SingleSteps(DiagonalWalk):
     """One step at a time."""
 
     def __init__(

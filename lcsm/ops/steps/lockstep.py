@@ -5,7 +5,7 @@ import torch
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import require_diagonal
 from lcsm.ops.steps.block_scan import walk_blocks
-from lcsm.ops.steps.blocks import Block, Contraction, Ranges, ranges
+from lcsm.ops.steps.blocks import Contraction, Ranges, StepBlock, ranges
 from lcsm.ops.steps.elementwise import DiagonalWalk
 from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
@@ -72,7 +72,7 @@ class LockStep(DiagonalWalk):
         self.powers = self.powers.to(self.factor.dtype)
         self.alive: Tensor | None = None
 
-    def open(self, block: Block, alive: Tensor | None) -> None:
+    def open(self, block: StepBlock, alive: Tensor | None) -> None:
         self.block, self.alive, self.decay = block, alive, self.factor
 
     def _chunks(self, values: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class ModalTape(Tape):
     modes: Complex[Tensor, "B C N"]
 
 
-class Modes(Convolver):
+class ModalConvolver(Convolver):
     """O(p + N) work and p + 2 N numbers per token and channel, whatever the length of the kernel.
 
         modes_t = eigenvalues modes_{t-1} + x_{t-p}

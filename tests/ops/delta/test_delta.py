@@ -173,7 +173,7 @@ def test_nothing_is_kept_of_the_length_squared(monkeypatch: pytest.MonkeyPatch):
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
         call(delta, problem("LHN"), Delta, leaves)
     assert max(saved) <= B * 1000 * H * max(N, P)
-    assert len(saved) < 20 * len(loop.Plan(1000, None, None, False).spans)
+    assert len(saved) < 20 * len(loop.DeltaPlan(1000, None, None, False).spans)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ LogDecay = Float[Tensor, "#B #L #H #N"]
 ColumnDecay = Float[Tensor, "#B #L #H #P"]
 Vectors = Float[Tensor, "B H C N"]
 Form = TypeVar("Form")
-Maker = Callable[[Tensor, bool], Sequence[Form]]
+Maker = Callable[[Tensor], Sequence[Form]]
 
 
 def spans(length: int) -> list[tuple[int, int]]:
@@ -48,13 +48,11 @@ class AxisDecay:
     Args:
         log_decay: [B L H N], <= 0; any axis may have size 1.
         length: L.
-        exclusive: whether a row reads before its own decay and write.
     """
 
-    def __init__(self, log_decay: LogDecay, length: int, exclusive: bool) -> None:
+    def __init__(self, log_decay: LogDecay, length: int) -> None:
         self.log_decay = log_decay
         self.length = length
-        self.exclusive = exclusive
         self.constant = log_decay.shape[1] == 1
         self.made: dict[Any, tuple[int, Sequence[Any]]] = {}
 
@@ -78,21 +76,22 @@ class AxisDecay:
         """The form of chunk `index`.
 
         Args:
-            make: turns log-decays [B L H N] of whole chunks, or of one shorter chunk, into a form for each.
+            make: turns log-decays [B L H N] of whole chunks, or of one shorter chunk, into a form for each; always the
+                same object, as what it made is found by it.
             together: how many chunks to make at once where the decay varies in time; else one serves all.
         """
         whole = self.length // CHUNK
         if self.constant:
             steps = CHUNK if index < whole else self.length % CHUNK
             if (make, steps) not in self.made:
-                self.made[make, steps] = 0, make(self.log_decay.expand(-1, steps, -1, -1), self.exclusive)
+                self.made[make, steps] = 0, make(self.log_decay.expand(-1, steps, -1, -1))
             return self.made[make, steps][1][0]
         if index >= whole:
-            return make(self.log_decay[:, whole * CHUNK :], self.exclusive)[0]
+            return make(self.log_decay[:, whole * CHUNK :])[0]
         first = index // together * together
         if make not in self.made or self.made[make][0] != first:
             stop = min(first + together, whole)
-            self.made[make] = first, make(self.log_decay[:, first * CHUNK : stop * CHUNK], self.exclusive)
+            self.made[make] = first, make(self.log_decay[:, first * CHUNK : stop * CHUNK])
         return self.made[make][1][index - first]
 
 
@@ -167,11 +166,12 @@ class DecayGradient:
     Args:
         axis: the log-decays.
         values: anything of the full size [B L H N].
+        exclusive: whether a row reads before its own decay and write.
     """
 
-    def __init__(self, axis: AxisDecay, values: Float[Tensor, "B L H N"]) -> None:
+    def __init__(self, axis: AxisDecay, values: Float[Tensor, "B L H N"], exclusive: bool) -> None:
         batch, length, heads, _ = values.shape
-        self.axis = axis
+        self.axis, self.exclusive = axis, exclusive
         self.room: Tensor | None = None
         self.scalar = axis.log_decay.shape[3] == 1
         self.total = values.new_zeros(batch, 1 if axis.constant else length, heads, axis.log_decay.shape[3])
@@ -200,7 +200,7 @@ class DecayGradient:
         return share.sum(3, keepdim=True) if self.scalar else share
 
     def _later(self, read: Vectors) -> Vectors:
-        return F.pad(read[:, :, 1:], (0, 0, 0, 1)) if self.axis.exclusive else read
+        return F.pad(read[:, :, 1:], (0, 0, 0, 1)) if self.exclusive else read
 
     def result(self) -> LogDecay:
         """In the shape of the log-decays."""

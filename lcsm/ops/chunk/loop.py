@@ -25,7 +25,12 @@ from lcsm.ops.chunk.exact import UNDECAYED, ExactChunk, Within, filled, within
 from lcsm.ops.chunk.midpoint import Midpoint, MidpointChunk, Workspace, midpoints
 from lcsm.shapes import Float, Memory, Outputs, Resets, Tensor
 
-EXACT = {width: partial(within, width=width) for width in (*WIDTHS, 1)}
+EXACT = {
+    (width, exclusive): partial(within, exclusive=exclusive, width=width)
+    for width in (*WIDTHS, 1)
+    for exclusive in (False, True)
+}
+MIDPOINTS = {exclusive: partial(midpoints, exclusive=exclusive) for exclusive in (False, True)}
 
 Steps = Float[Tensor, "B L H N"]
 
@@ -55,11 +60,11 @@ class ChunkPlan:
     """The chunks of one call, each in the form that its decays allow."""
 
     def __init__(self, call: Call) -> None:
-        length, exclusive = call.inputs.shape[1], call.exclusive
+        length = call.inputs.shape[1]
         self.call = call
         self.spans, self.divided = spans(length), divided(call.resets, length)
-        self.rows = None if call.rows is None else AxisDecay(call.rows, length, exclusive)
-        self.columns = None if call.columns is None else AxisDecay(call.columns, length, exclusive)
+        self.rows = None if call.rows is None else AxisDecay(call.rows, length)
+        self.columns = None if call.columns is None else AxisDecay(call.columns, length)
         self.work = Workspace()
         self.widths: dict[AxisDecay, list[int]] = {}
         # the segments of one chunk serve its memories and its decays along both axes
@@ -95,12 +100,11 @@ class ChunkPlan:
             return UNDECAYED
         if axis not in self.widths:
             self.widths[axis] = axis.widths()
-        return axis.form(index, EXACT[self.widths[axis][index]])
+        return axis.form(index, EXACT[self.widths[axis][index], self.call.exclusive])
 
-    @staticmethod
-    def _midpoint(axis: AxisDecay, index: int) -> Midpoint:
+    def _midpoint(self, axis: AxisDecay, index: int) -> Midpoint:
         batch, _, heads, size = axis.log_decay.shape
-        return axis.form(index, midpoints, max(1, TOGETHER // (batch * CHUNK * heads * size)))
+        return axis.form(index, MIDPOINTS[self.call.exclusive], max(1, TOGETHER // (batch * CHUNK * heads * size)))
 
 
 def chunks(values: Steps) -> tuple[Tensor, ...]:
@@ -145,8 +149,10 @@ class ChunkRecurrence(torch.autograd.Function):
         # what nobody used has no gradient
         d_outputs = torch.zeros_like(inputs) if d_outputs is None else d_outputs
         d_memory = torch.zeros_like(memories[-1]) if d_memory is None else d_memory
-        d_rows = DecayGradient(plan.rows, shrink) if plan.rows and ctx.needs_input_grad[4] else None
-        d_columns = DecayGradient(plan.columns, inputs) if plan.columns and ctx.needs_input_grad[5] else None
+        d_rows = DecayGradient(plan.rows, shrink, ctx.exclusive) if plan.rows and ctx.needs_input_grad[4] else None
+        d_columns = (
+            DecayGradient(plan.columns, inputs, ctx.exclusive) if plan.columns and ctx.needs_input_grad[5] else None
+        )
         sequences = (shrink, expand, inputs)
         gradients = [values.new_empty(values.shape) for values in sequences]
         pieces, places = (list(zip(*map(chunks, each), strict=True)) for each in (sequences, gradients))

@@ -85,7 +85,7 @@ class Midpoint(NamedTuple):
         return self._replace(before=self.before.transpose(2, 3), after=self.after.transpose(2, 3))
 
 
-def midpoints(log_decay: Tensor, exclusive: bool) -> list[Midpoint]:
+def midpoints(log_decay: Tensor, exclusive: bool = False) -> list[Midpoint]:
     """The factors of several chunks from their log-decays, [B L H N] with L a multiple of 64, or one shorter chunk."""
     batch, length, heads, size = log_decay.shape
     length = min(length, CHUNK)

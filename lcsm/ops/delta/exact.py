@@ -86,12 +86,11 @@ class Readers(NamedTuple):
     after: Within
 
 
-def readers(log_decay: Tensor, exclusive: bool, width: int) -> list[Readers]:
+def readers(log_decay: Tensor, width: int) -> list[Readers]:
     """The exact form of one chunk.
 
     Args:
         log_decay: [B C H N], with B, H, N or 1.
-        exclusive: without effect, both readers are made.
         width: rows of the blocks that may be taken relative to their middle, as for `Halves`.
     """
     steps = filled(log_decay, -3)

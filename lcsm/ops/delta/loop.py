@@ -65,7 +65,7 @@ class DeltaPlan:
         self.decay, self.resets, self.exclusive = decay, resets, exclusive
         self.exact = [False] * len(self.spans)
         if decay is not None:
-            self.axis = AxisDecay(decay, length, False)
+            self.axis = AxisDecay(decay, length)
             self.exact = (self.axis.half_sums(CHUNK) < -MIDPOINT_RANGE).tolist()
             self.widths = self.axis.widths() if any(self.exact) else []
 

@@ -4,7 +4,7 @@
     output_t = Re((shrink_t e^{i phi_t})^T turned_t)
 
 phi_t is the phase accumulated since the start of the call; only differences of it matter, so a memory that is carried
-in its true frame, and segments that start anywhere, need no position.
+in its true frame, and segments that start anywhere, need no position; see `docs/rotate.md`.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""Everything constant in time but the inputs: the kernel of the whole mixer, convolved with the inputs by FFT."""
+"""Everything constant in time but the inputs: the kernel of the whole mixer, convolved with the inputs by FFT.
+
+`docs/convolution.md` derives the kernels and their gradients.
+"""
 
 from __future__ import annotations
 

@@ -61,6 +61,7 @@ class _Blocks:
 
     def transform(self, block: Tensor, backwards: bool, buffer: int) -> Tensor:
         """Spectrum of a block [b L k r], optionally of the sequences read backwards; [b k r frequencies]."""
+        # the zeros behind every sequence are never written, so that the buffer is padded once for all blocks
         padded = self.buffers[buffer][: block[:, 0].numel() * self.size].view(len(block), -1, self.size)
         for row, sequences in zip(padded, block, strict=True):
             # dense rows first: transposing a dense matrix is three times as fast as transposing a slice of one

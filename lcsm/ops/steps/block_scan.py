@@ -197,6 +197,7 @@ class BlockScan(torch.autograd.Function):
             for index, block in plan.blocks(low, high):
                 if plan.record:
                     starts[index, low:high] = buffer[0]
+                # every block uses the same buffer: row 0 is the memory before it, the others are overwritten
                 memories, alive = buffer[: block.stop - block.start + 1], plan.alive(block)
                 write(memories, block.of(factors[0]), block.of(factors[1]))
                 walk.open(block, alive)

@@ -104,6 +104,7 @@ class DiagonalWalk(Walk):
         factor.clamp_(min=LOG_DECAY_FLOOR).exp_()
 
     def collect(self, gradients: Tensor, before: Tensor, after: Tensor) -> None:
+        # the gradients of this block are not read again: their products with the memories take their place
         gradients[1].mul_(before)
         gradients[2:].mul_(after[:-1])
         received = total(gradients[1:], self.decay.shape)
@@ -178,6 +179,7 @@ class SingleSteps(DiagonalWalk):
 
     def _decays(self, memories: Tensor) -> tuple[Tensor, ...]:
         """The factor of every step."""
+        # a real factor lies in the buffer of all blocks, a complex or masked one in memory of its own
         if len(self.decay) == 1:
             return self.decay.expand(len(memories) - 1, -1, -1, -1, -1).unbind(0)
         return self._views(self.decay) if self.decay.data_ptr() == self.buffer.data_ptr() else self.decay.unbind(0)

@@ -83,6 +83,7 @@ class LockStep(DiagonalWalk):
         rows = self._chunks(memories[1:])
         steps, alive = rows.shape[1], None if self.alive is None else self._chunks(self.alive)
         decay, whole = self.powers[1], self.powers[steps]
+        # the rows hold what every step writes, and become memories in place
         memories[1].addcmul_(_masked(decay, alive, (0, 0)), memories[0])
         columns = rows.unbind(1)
         for t in range(1, steps):

@@ -104,7 +104,7 @@ def elementwise(sizes: Sizes) -> Cost:
 
 
 def loop(sizes: Sizes) -> Cost:
-    return Cost("a matrix product per step", sizes.order("N² P"), recurrent_flops(sizes.problem), sizes.length)
+    return Cost("a matrix product per step", sizes.order("N² P"), recurrent_flops(sizes.problem), sizes.steps)
 
 
 def lockstep_scan(sizes: Sizes) -> Cost:
@@ -191,8 +191,8 @@ def _evaluation(sizes: Sizes) -> float:
 def matrix_powers(sizes: Sizes) -> Cost:
     problem, size = sizes.problem, powers.CHUNK
     rows, columns = problem.state_dim, sizes.columns
-    flops = problem.num_heads * (size * rows**2 + 2 * size * (rows + columns) + 4 * rows * columns)
-    return Cost("chunks by powers of the matrix", sizes.order("(C N² + N P)"), flops, ceil(sizes.length / size))
+    flops = problem.num_heads * (size * rows**2 + 2 * size * (rows + columns) + 4 * rows * columns) * problem.substeps
+    return Cost("chunks by powers of the matrix", sizes.order("(C N² + N P)"), flops, ceil(sizes.steps / size))
 
 
 def diagonalise(sizes: Sizes) -> Cost:
@@ -200,10 +200,10 @@ def diagonalise(sizes: Sizes) -> Cost:
     rows = problem.state_dim
     # eigenvectors once, expand and shrink turned into them at every token, then complex modes
     once = 25 * problem.num_heads * rows**3 // sizes.length
-    flops = once + 8 * problem.num_heads * rows**2 + 7 * 4 * problem.num_heads * rows * sizes.columns
+    flops = once + problem.substeps * problem.num_heads * rows * (8 * rows + 7 * 4 * sizes.columns)
     return Cost(
         "eigenvectors, then a diagonal",
         sizes.order("(N² + N P)"),
         flops,
-        lockstep.CHUNK + ceil(sizes.length / lockstep.CHUNK),
+        lockstep.CHUNK + ceil(sizes.steps / lockstep.CHUNK),
     )

@@ -130,8 +130,8 @@ def erases(problem: Problem) -> bool:
 
 
 def is_dense(problem: Problem) -> bool:
-    """Whether a matrix mixes the rows, once per token."""
-    return problem.kind == "dense" and problem.substeps == 1
+    """Whether a matrix mixes the rows."""
+    return problem.kind == "dense"
 
 
 def has_one_matrix(problem: Problem) -> bool:
@@ -167,11 +167,10 @@ def why_reference(problem: Problem) -> str:
         return "the inputs are complex, which convolution cannot take"
     if problem.kind == "shift" and problem.substeps == 1:
         return "weights of a window that follow the tokens are summed step by step"
-    found = f"several writes per token of a {problem.kind} oscillation"
+    found = "several writes per token into a window"
     if problem.kind == "low_rank":
-        whole = problem.reads == "memory"
-        found = "a low-rank oscillation whose whole memory is read" if whole else ""
-        found = found or "a complex low-rank oscillation that follows the tokens"
+        whole, turning = "whose whole memory is read", "that is complex and follows the tokens"
+        found = f"a low-rank oscillation {whole if problem.reads == 'memory' else turning}"
     return f"no faster algorithm serves {found}"
 
 

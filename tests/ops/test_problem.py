@@ -87,7 +87,7 @@ CHOSEN = {
     ),
     "several writes that erase": ({"kind": "low_rank", "substeps": 2}, "delta reference"),
     "several writes into a window": ({"kind": "shift", "decay": None, "expand": "N", "substeps": 2}, "reference"),
-    "several writes between matrices": ({"kind": "dense", "substeps": 2}, "reference"),
+    "several writes between matrices": ({"kind": "dense", "substeps": 2}, "loop reference"),
     "columns that turn differently": ({"phase": "HP"}, "elementwise scan reference"),
     "running maximum": ({"decay": "H", "stabilised": True, "value_dim": 1}, "elementwise scan reference"),
 }

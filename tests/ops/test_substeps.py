@@ -12,10 +12,10 @@ from torch import Tensor
 
 from lcsm.ops.chunk.chunk import chunk
 from lcsm.ops.chunk.decay import CHUNK
-from lcsm.ops.dispatch import choose_algorithm, fitting
+from lcsm.ops.dispatch import ALGORITHMS, choose_algorithm, fitting
 from lcsm.ops.reference import reference
 from lcsm.ops.rotate import rotate
-from lcsm.structures import Diagonal
+from lcsm.structures import Dense, Diagonal
 from tests.ops.agreement import Case, assert_agrees, assert_splits, call, float32_error, random_resets
 
 TWO = {"substeps": 2}
@@ -35,6 +35,8 @@ CASES = {
     "every entry": Case({"log_decay": "BLHNP"}, settings=TWO),
     "modes": Case({"log_decay": "HN", "phase": "HN"}, width=1, settings=TWO),
     "constant modes": Case({"log_decay": "HN", "phase": "HN"}, expand="HN", shrink="HN", width=1, settings=TWO),
+    "one matrix": Case({"matrix": "H"}, kind=Dense, settings=TWO),
+    "matrices": Case({"matrix": "BLH"}, kind=Dense, settings=TWO),
     "whole memory": Case(
         {"log_decay": "HN", "phase": "HN"}, "BLHP", "", "", width=1, settings={"reads": "memory", **TWO}
     ),
@@ -47,8 +49,9 @@ def algorithm(case: str, name: str) -> Any:
     return choose_algorithm(CASES[case].problem(), name).function
 
 
-def test_chunks_turns_and_steps_are_among_them():
-    assert {name for _, name in SERVED} == {"chunk", "rotate", "elementwise", "scan", "lockstep", "convolution"}
+def test_every_algorithm_takes_several_writes():
+    # those of delta are in its own test, as its memory must not grow
+    assert {name for _, name in SERVED} == {entry.name for entry in ALGORITHMS} - {"reference", "delta"}
 
 
 @served

@@ -14,6 +14,7 @@ from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory
 from lcsm.ops.rotate import rotate
 from lcsm.ops.steps.lockstep import lockstep
+from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import LOG_DECAY_FLOOR, Dense, Diagonal
 
@@ -23,6 +24,7 @@ LARGEST_LOSS = 1e-4
 SMALLEST_GAP = 1e-6
 
 
+@by_steps
 def diagonalise(
     problem: Problem,
     structure: Dense,

@@ -7,6 +7,7 @@ import torch
 from lcsm.ops.problem import Problem
 from lcsm.ops.steps.block_scan import walk_blocks
 from lcsm.ops.steps.blocks import Ranges, StepBlock, Walk, ranges, total
+from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import Dense
 
@@ -14,6 +15,7 @@ STEPS = 16
 SLICE_BYTES = 1 << 19
 
 
+@by_steps
 def loop(
     problem: Problem,
     structure: Dense,

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents
+from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
 from lcsm.structures import Dense
 
@@ -27,6 +28,7 @@ class WholeChunks(NamedTuple):
     resets: Resets | None
 
 
+@by_steps
 def powers(
     problem: Problem,
     structure: Dense,

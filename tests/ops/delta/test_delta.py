@@ -121,13 +121,16 @@ def test_blank_memory_and_no_final_memory_equal_the_reference(resets: bool):
     assert_agrees(leaves, problem("LH"), random_resets(70) if resets else None, keep=False)
 
 
+@pytest.mark.parametrize("substeps", [1, 2])
 @pytest.mark.parametrize("cut", [1, 40, CHUNK])
-def test_a_split_sequence_changes_nothing(cut: int):
-    leaves, declared = leaves_of("LHN", True, 101), problem("LHN")
+def test_a_split_sequence_changes_nothing(cut: int, substeps: int):
+    leaves, declared = leaves_of("LHN", True, 101, substeps), problem("LHN", substeps=substeps)
     whole, final = call(delta, declared, Delta, leaves, keep=True)
     memory, outputs = leaves["memory"], []
     for span in (slice(0, cut), slice(cut, 101)):
-        piece = {name: value[:, span] for name, value in leaves.items() if name != "memory"} | {"memory": memory}
+        steps = slice(span.start * substeps, span.stop * substeps)
+        piece = {name: value[:, steps] for name, value in leaves.items() if name != "memory"}
+        piece |= {"memory": memory, "shrink": leaves["shrink"][:, span]}
         piece["left"] = piece["expand"]
         output, memory = call(delta, declared, Delta, piece, keep=True)
         outputs.append(output)

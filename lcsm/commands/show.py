@@ -120,9 +120,9 @@ def default_vocabulary(data: dict[str, Any]) -> int:
     """Token ids of a text whose vocabulary has the size of its tokenizer."""
     if data.get("tokenizer") != "bpe":
         return BYTES
-    from lcsm.data.text import TextData
+    from lcsm.data.text import BPE_SIZE
 
-    return TextData.BPE_SIZE
+    return BPE_SIZE
 
 
 def describe(config: dict[str, Any], vocab_size: int, length: int, labels: dict[str, Any]) -> dict[str, Any]:

@@ -51,9 +51,10 @@ def of_class(definition: Definition) -> Signature:
     node = definition.node
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
-            return of_function(statement, bound=True)
-    if any("dataclass" in ast.dump(decorator) for decorator in node.decorator_list):
-        return of_dataclass(node)
+            signature = of_function(statement, bound=True)
+            return flattened(signature, statement, definition.module) if is_marked(statement, "flat") else signature
+    if is_marked(node, "dataclass"):
+        return of_dataclass(definition)
     for base in node.bases if isinstance(node, ast.ClassDef) else []:
         parent = find(definition.module, ast.unparse(base))
         if parent is not None:
@@ -81,12 +82,41 @@ def of_function(node: ast.FunctionDef, bound: bool) -> Signature:
     )
 
 
-def of_dataclass(node: ast.ClassDef | ast.FunctionDef) -> Signature:
-    """The signature that the dataclass decorator gives a class."""
-    lines = [line for line in node.body if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)]
-    fields = {line.target.id: from_source(line.annotation) for line in lines if isinstance(line.target, ast.Name)}
-    required = {line.target.id for line in lines if isinstance(line.target, ast.Name) and line.value is None}
+def of_dataclass(definition: Definition) -> Signature:
+    """The signature that the dataclass decorator gives a class, with the fields of its bases."""
+    node = definition.node
+    fields: dict[str, Any] = {}
+    required: set[str] = set()
+    for base in node.bases if isinstance(node, ast.ClassDef) else []:
+        parent = find(definition.module, ast.unparse(base))
+        if parent is not None and is_marked(parent.node, "dataclass"):
+            inherited = of_dataclass(parent)
+            fields |= inherited.fields
+            required |= inherited.required
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            fields[line.target.id] = from_source(line.annotation)
+            required |= {line.target.id} if line.value is None else set()
     return Signature(fields, frozenset(required))
+
+
+def flattened(signature: Signature, node: ast.FunctionDef, module: str) -> Signature:
+    """The signature that `lcsm.data.settings.flat` gives a constructor: fields in the place of dataclasses."""
+    whole: dict[str, Signature] = {}
+    for argument in (*node.args.args, *node.args.kwonlyargs):
+        found = find(module, argument.annotation.id) if isinstance(argument.annotation, ast.Name) else None
+        if found is not None and is_marked(found.node, "dataclass"):
+            whole[argument.arg] = of_dataclass(found)
+    fields: dict[str, Any] = {}
+    for name, annotation in signature.fields.items():
+        fields |= whole[name].fields if name in whole else {name: annotation}
+    inner = [part.required for part in whole.values()]
+    return Signature(fields, frozenset().union(signature.required - whole.keys(), *inner), signature.open)
+
+
+def is_marked(node: ast.ClassDef | ast.FunctionDef, decorator: str) -> bool:
+    """Whether a definition has a decorator."""
+    return any(decorator in ast.dump(line) for line in node.decorator_list)
 
 
 def of_object(component: Any) -> Signature:

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lcsm.data.sampling import Batch, BatchIndices, Shard, even_batches
+from lcsm.data.settings import Loading, require_integer
 from lcsm.errors import UsageError
 
 
@@ -53,23 +54,16 @@ class BatchDataModule(lightning.LightningDataModule):
 
     Args:
         length: tokens in a training row.
-        batch_size: rows in a global training batch, over all processes.
-        num_workers: worker processes of each loader; 0 makes batches in the training process.
-        seed: data seed, >= 0.
+        loading: how batches are loaded.
     Raises:
-        UsageError: a value is out of range.
+        UsageError: the length is no integer >= 1.
     """
 
-    def __init__(self, *, length: int, batch_size: int, num_workers: int, seed: int) -> None:
+    def __init__(self, length: int, loading: Loading) -> None:
         super().__init__()
         require_integer("data.length", length, 1)
-        require_integer("data.batch_size", batch_size, 1)
-        require_integer("data.num_workers", num_workers, 0)
-        require_integer("data.seed", seed, 0)
         self.length = length
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
+        self.loading = loading
         # global index of the first training batch; a resumed run sets it before it fits
         self.first_batch = 0
         # the split that validation loaders read; `lcsm evaluate split=test` sets it, a run never does
@@ -106,11 +100,11 @@ class BatchDataModule(lightning.LightningDataModule):
         return None
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        shard = self._shard()
-        if self.batch_size % shard.world_size:
+        shard, rows = self._shard(), self.loading.batch_size
+        if rows % shard.world_size:
             raise UsageError(
-                f"data.batch_size={self.batch_size} must be a multiple of the {shard.world_size} processes;\n"
-                f"choose {self.batch_size // shard.world_size * shard.world_size or shard.world_size}"
+                f"data.batch_size={rows} must be a multiple of the {shard.world_size} processes;\n"
+                f"choose {rows // shard.world_size * shard.world_size or shard.world_size}"
             )
         return self._loader(self.training_batches(shard), BatchIndices(self._next_batch))
 
@@ -124,8 +118,8 @@ class BatchDataModule(lightning.LightningDataModule):
             # one item is one batch
             batch_size=None,
             sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=self.loading.num_workers,
+            persistent_workers=self.loading.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -142,9 +136,3 @@ class BatchDataModule(lightning.LightningDataModule):
 
 def _first() -> int:
     return 0
-
-
-def require_integer(name: str, value: int, least: int) -> None:
-    """Raise a `UsageError` unless `value` is an integer >= `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{name}={value!r} must be an integer >= {least}")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow
 from pyarrow import parquet
@@ -44,7 +44,7 @@ class FileReader:
     """
 
     text_column: str
-    rows: str
+    rows: Literal["documents", "lines"]
     document_separator: str | None
     encoding: str
 

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from lcsm.data.base import BatchDataModule, EvaluationBatches, require_integer
+from lcsm.data.base import BatchDataModule, EvaluationBatches
 from lcsm.data.sampling import TEST, TRAIN, VALIDATION, Batch, EpochOrder, Shard, stream
+from lcsm.data.settings import Loading, flat, require_integer, require_sizes
 from lcsm.errors import UsageError
 
 NOT_SCORED = -100
@@ -196,14 +197,14 @@ class Mqar(BatchDataModule):
         num_train: None makes new examples for every step; a number makes that many and reshuffles them every epoch.
         num_val: examples for validation and as many others for the test.
         length, vocab_size, power_a, random_non_queries: see `MqarRule`.
-        batch_size, num_workers, seed: see `BatchDataModule`.
+        loading: see `BatchDataModule`.
     Raises:
         UsageError: a value is out of range, or the pairs do not fit the length or the vocabulary.
     """
 
+    @flat
     def __init__(
         self,
-        *,
         length: int,
         vocab_size: int,
         num_pairs: int | list[int],
@@ -211,15 +212,11 @@ class Mqar(BatchDataModule):
         random_non_queries: bool,
         num_train: int | None,
         num_val: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
+        loading: Loading,
     ) -> None:
-        super().__init__(length=length, batch_size=batch_size, num_workers=num_workers, seed=seed)
+        super().__init__(length, loading)
         require_integer("data.vocab_size", vocab_size, 4)
-        if num_train is not None:
-            require_integer("data.num_train", num_train, 1)
-        require_integer("data.num_val", num_val, 1)
+        require_sizes(num_train=num_train, num_val=num_val)
         pairs = tuple(num_pairs) if isinstance(num_pairs, list | tuple) else (num_pairs,)
         self.rule = MqarRule(length, vocab_size, pairs, power_a, random_non_queries)
         self.num_train = num_train
@@ -246,9 +243,14 @@ class Mqar(BatchDataModule):
 
     def training_batches(self, shard: Shard) -> Dataset[Batch]:
         if self.num_train is None:
-            return FreshBatches(self.rule, self.batch_size, self.seed, shard)
-        return RepeatedBatches(stored(self.rule, self.seed, TRAIN, self.num_train), self.batch_size, self.seed, shard)
+            return FreshBatches(self.rule, self.loading.batch_size, self.loading.seed, shard)
+        examples = stored(self.rule, self.loading.seed, TRAIN, self.num_train)
+        return RepeatedBatches(examples, self.loading.batch_size, self.loading.seed, shard)
 
     def evaluation_batches(self, split: str, shard: Shard) -> dict[str, EvaluationBatches]:
         path = {"validation": VALIDATION, "test": TEST}[split]
-        return {"1x": StoredBatches(stored(self.rule, self.seed, path, self.num_val), self.batch_size, shard)}
+        return {
+            "1x": StoredBatches(
+                stored(self.rule, self.loading.seed, path, self.num_val), self.loading.batch_size, shard
+            )
+        }

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from lcsm.data.base import EvaluationBatches
 from lcsm.data.sampling import TRAIN, Batch, EpochOrder, Shard, stream
+from lcsm.data.settings import Loading
 
 NOT_SCORED = -100
 
@@ -82,36 +83,33 @@ class TrainingBatches(Dataset[Batch]):
     Args:
         store: ids, at least `length` + 1 of them.
         length: tokens in a row, L.
-        batch_size: rows in a global batch.
-        seed: data seed.
+        loading: rows in a global batch, and the seed.
         shard: this process's part.
         segments: whether batches number their documents.
     """
 
-    def __init__(
-        self, store: TokenStore, length: int, batch_size: int, seed: int, shard: Shard, segments: bool
-    ) -> None:
+    def __init__(self, store: TokenStore, length: int, loading: Loading, shard: Shard, segments: bool) -> None:
         self.store = store
         self.length = length
-        self.batch_size = batch_size
-        self.seed = seed
+        self.loading = loading
         self.shard = shard
         self.segments = segments
         # one row fewer than fits, so that every offset leaves the same number of rows
         self.rows = max(1, (len(store) - length) // length)
         self.offsets = min(length, len(store) - self.rows * length)
-        self.order = EpochOrder(seed, self.rows)
+        self.order = EpochOrder(loading.seed, self.rows)
 
     def __getitem__(self, index: int) -> Batch:
-        mine = self.shard.slice(self.batch_size)
-        epochs, rows = self.order.locate(index * self.batch_size + np.arange(mine.start, mine.stop))
+        size = self.loading.batch_size
+        mine = self.shard.slice(size)
+        epochs, rows = self.order.locate(index * size + np.arange(mine.start, mine.stop))
         different, place = np.unique(epochs, return_inverse=True)
         offsets = np.array([self._offset(int(epoch)) for epoch in different])[place]
         windows = np.lib.stride_tricks.sliding_window_view(self.store.tokens, self.length + 1)
         return self.store.batch(windows[offsets + rows * self.length].astype(np.int64), None, self.segments)
 
     def _offset(self, epoch: int) -> int:
-        return int(stream(self.seed, TRAIN, 1, epoch).integers(self.offsets))
+        return int(stream(self.loading.seed, TRAIN, 1, epoch).integers(self.offsets))
 
 
 class EvaluationRows(EvaluationBatches):

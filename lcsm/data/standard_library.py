@@ -2,12 +2,12 @@
 
 import sysconfig
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from lcsm.data.corpus import Corpus, HoldOut, digest_of
-from lcsm.data.text import TextData
+from lcsm.data.settings import CachedLoading, flat
+from lcsm.data.text import TextData, TextSettings
 
 # tests are left out because some distributions ship without them, packages because they are not the library's
 LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "__phello__"}
@@ -18,36 +18,12 @@ class StandardLibrary(TextData):
 
     Args:
         val_fraction: share of the files that is held out, whole files, 0 < fraction <= 0.5.
-        others: see `TextData`.
+        text, loading: see `TextData`.
     """
 
-    def __init__(
-        self,
-        *,
-        length: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        tokenizer: Literal["bytes", "bpe"],
-        vocab_size: int | None,
-        packing: Literal["stream", "documents"],
-        val_fraction: float,
-        val_lengths: Sequence[int],
-        max_val_tokens: int | None,
-        cache_dir: str | None,
-    ) -> None:
-        super().__init__(
-            length=length,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            tokenizer=tokenizer,
-            vocab_size=vocab_size,
-            packing=packing,
-            val_lengths=val_lengths,
-            max_val_tokens=max_val_tokens,
-            cache_dir=cache_dir,
-        )
+    @flat
+    def __init__(self, val_fraction: float, text: TextSettings, loading: CachedLoading) -> None:
+        super().__init__(text, loading)
         self._val_fraction = val_fraction
 
     def load_corpus(self) -> Corpus:

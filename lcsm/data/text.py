@@ -3,19 +3,71 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
-from lcsm.data.base import BatchDataModule, EvaluationBatches, require_integer
+from lcsm.data.base import BatchDataModule, EvaluationBatches
 from lcsm.data.corpus import Corpus
 from lcsm.data.packing import EvaluationRows, TokenStore, TrainingBatches, scored_tokens
 from lcsm.data.sampling import Batch, Shard
+from lcsm.data.settings import CachedLoading, require_integer, require_multiples, require_sizes
 from lcsm.data.token_cache import PreparedText, prepare_text
 from lcsm.data.tokenizer import LARGEST_VOCABULARY, ByteTokenizer, Tokenizer
 from lcsm.errors import UsageError
 
 log = logging.getLogger(__name__)
+
+# ids of a bpe vocabulary whose size is not asked for: a common small one for corpora of a few megabytes
+BPE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """How text becomes rows.
+
+    Args:
+        length: tokens in a training row.
+        tokenizer: `bytes` (257 ids) or `bpe` (byte-level, trained on the training text).
+        vocab_size: ids asked of a `bpe` vocabulary, the end of a document included; None = `BPE_SIZE`. `bytes` has 257.
+        packing: `stream` lets rows run over documents, `documents` also numbers the documents in `segments`.
+        val_lengths: validation rows in multiples of `length`, one loader each, over the same text.
+        max_val_tokens: tokens that validation and test score at most, from the start of their text; None = all.
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    length: int
+    tokenizer: Literal["bytes", "bpe"]
+    vocab_size: int | None
+    packing: Literal["stream", "documents"]
+    val_lengths: Sequence[int]
+    max_val_tokens: int | None
+
+    def __post_init__(self) -> None:
+        if self.tokenizer not in ("bytes", "bpe"):
+            raise UsageError(f"data.tokenizer={self.tokenizer!r} must be bytes or bpe")
+        if self.tokenizer == "bpe" and self.vocab_size is not None:
+            require_integer("data.vocab_size", self.vocab_size, ByteTokenizer.vocab_size)
+            if self.vocab_size > LARGEST_VOCABULARY:
+                raise UsageError(
+                    f"data.vocab_size={self.vocab_size} must be at most {LARGEST_VOCABULARY} for data.tokenizer=bpe"
+                )
+        if self.tokenizer == "bytes" and self.vocab_size not in (None, ByteTokenizer.vocab_size):
+            raise UsageError(
+                f"data.vocab_size={self.vocab_size}, but data.tokenizer=bytes always has {ByteTokenizer.vocab_size} "
+                "ids;\nleave data.vocab_size=null, or choose data.tokenizer=bpe"
+            )
+        if self.packing not in ("stream", "documents"):
+            raise UsageError(f"data.packing={self.packing!r} must be stream or documents")
+        require_multiples(self.val_lengths)
+        require_sizes(max_val_tokens=self.max_val_tokens)
+
+    @property
+    def asked_size(self) -> int | None:
+        """Ids to ask of a trained vocabulary, None for bytes."""
+        return None if self.tokenizer == "bytes" else self.vocab_size or BPE_SIZE
 
 
 class TextData(BatchDataModule):
@@ -26,50 +78,20 @@ class TextData(BatchDataModule):
     The text is read and tokenised when first needed; reading `vocab_size` of a trained vocabulary already needs it.
 
     Args:
-        tokenizer: `bytes` (257 ids) or `bpe` (byte-level, trained on the training text).
-        vocab_size: ids asked of a `bpe` vocabulary, the end of a document included; None = `BPE_SIZE`. `bytes` has 257.
-        packing: `stream` lets rows run over documents, `documents` also numbers the documents in `segments`.
-        val_lengths: validation rows in multiples of `length`, one loader each, over the same text.
-        max_val_tokens: tokens that validation and test score at most, from the start of their text; None = all.
-        cache_dir: where tokenised text is kept; None = $LCSM_CACHE, or lcsm in the user's cache folder.
-        length, batch_size, num_workers, seed: see `BatchDataModule`. Rows of k times the length come in batches of
+        text: how it becomes rows.
+        loading: how batches are loaded, and where tokenised text is kept. Rows of k times the length come in batches of
             batch_size / k, so that every batch has about as many tokens.
     Raises:
-        UsageError: a value is out of range; on first use also whatever is wrong with the text.
+        UsageError: on first use, whatever is wrong with the text.
     """
 
-    # a common small vocabulary for corpora of a few megabytes
-    BPE_SIZE = 4096
+    loading: CachedLoading
 
-    def __init__(
-        self,
-        *,
-        length: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        tokenizer: Literal["bytes", "bpe"],
-        vocab_size: int | None,
-        packing: Literal["stream", "documents"],
-        val_lengths: Sequence[int],
-        max_val_tokens: int | None,
-        cache_dir: str | None,
-    ) -> None:
-        super().__init__(length=length, batch_size=batch_size, num_workers=num_workers, seed=seed)
-        self._asked_size = _vocabulary(tokenizer, vocab_size)
-        if packing not in ("stream", "documents"):
-            raise UsageError(f"data.packing={packing!r} must be stream or documents")
-        if not val_lengths:
-            raise UsageError("data.val_lengths=[] must name at least one multiple of data.length, such as [1]")
-        for multiple in val_lengths:
-            require_integer("data.val_lengths", multiple, 1)
-        if max_val_tokens is not None:
-            require_integer("data.max_val_tokens", max_val_tokens, 1)
-        self._kind = tokenizer
-        self._segments = packing == "documents"
-        self._multiples = sorted(set(val_lengths))
-        self._max_val_tokens = max_val_tokens
-        self._cache_dir = cache_dir
+    def __init__(self, text: TextSettings, loading: CachedLoading) -> None:
+        super().__init__(text.length, loading)
+        self.text = text
+        self._segments = text.packing == "documents"
+        self._multiples = sorted(set(text.val_lengths))
         self._prepared: PreparedText | None = None
         self._test: PreparedText | None = None
         self._corpus: Corpus | None = None
@@ -96,7 +118,7 @@ class TextData(BatchDataModule):
         """
         if self._prepared is None:
             self._corpus = self.load_corpus()
-            prepared = prepare_text(self._corpus, self._kind, self._asked_size, self._cache_dir)
+            prepared = prepare_text(self._corpus, self.text.tokenizer, self.text.asked_size, self.loading.cache_dir)
             tokens = prepared.facts["train"]["tokens"]
             if tokens < self.length + 1:
                 shorter = f", or a data.length below {tokens} instead of {self.length}" if tokens > 1 else ""
@@ -114,7 +136,9 @@ class TextData(BatchDataModule):
         if split != "test":
             return self.prepare()
         if self._test is None:
-            self._test = prepare_text(self.load_test(), self._kind, None, self._cache_dir, self.tokenizer)
+            self._test = prepare_text(
+                self.load_test(), self.text.tokenizer, None, self.loading.cache_dir, self.tokenizer
+            )
         return self._test
 
     def prepare_data(self) -> None:
@@ -125,7 +149,7 @@ class TextData(BatchDataModule):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return ByteTokenizer() if self._asked_size is None else self.prepare().tokenizer
+        return ByteTokenizer() if self.text.asked_size is None else self.prepare().tokenizer
 
     @property
     def vocab_size(self) -> int:
@@ -154,23 +178,25 @@ class TextData(BatchDataModule):
             "kind": "text",
             "source": self._corpus.name,
             "corpus_sha256": self._corpus.digest,
-            "tokenizer": self._kind,
+            "tokenizer": self.text.tokenizer,
             "tokenizer_sha256": prepared.tokenizer.digest(),
             "vocab_size": prepared.tokenizer.vocab_size,
             "length": self.length,
-            "packing": "documents" if self._segments else "stream",
+            "packing": self.text.packing,
         }
         return facts | {f"{split}_{name}": n for split, counts in prepared.facts.items() for name, n in counts.items()}
 
     def training_batches(self, shard: Shard) -> Dataset[Batch]:
-        return TrainingBatches(self._store("train"), self.length, self.batch_size, self.seed, shard, self._segments)
+        return TrainingBatches(self._store("train"), self.length, self.loading, shard, self._segments)
 
     def evaluation_batches(self, split: str, shard: Shard) -> dict[str, EvaluationBatches]:
         store = self._store(split)
         batches: dict[str, EvaluationBatches] = {}
         for multiple in self._fitting(split):
-            length, rows = multiple * self.length, max(1, self.batch_size // multiple)
-            batches[f"{multiple}x"] = EvaluationRows(store, length, rows, self._max_val_tokens, shard, self._segments)
+            length, rows = multiple * self.length, max(1, self.loading.batch_size // multiple)
+            batches[f"{multiple}x"] = EvaluationRows(
+                store, length, rows, self.text.max_val_tokens, shard, self._segments
+            )
         return batches
 
     def _store(self, split: str) -> TokenStore:
@@ -180,7 +206,7 @@ class TextData(BatchDataModule):
 
     def _fitting(self, split: str, warn: bool = False) -> list[int]:
         """Multiples of the length for which the split has at least one whole row."""
-        scored = scored_tokens(self._of(split).facts[split]["tokens"], self._max_val_tokens)
+        scored = scored_tokens(self._of(split).facts[split]["tokens"], self.text.max_val_tokens)
         fitting = [multiple for multiple in self._multiples if multiple * self.length <= scored]
         least = self._multiples[0] * self.length
         if not fitting:
@@ -192,22 +218,3 @@ class TextData(BatchDataModule):
             left_out = [f"{multiple}x" for multiple in self._multiples if multiple not in fitting]
             log.warning("%s rows at %s left out: the text has %d tokens", split, ", ".join(left_out), scored)
         return fitting
-
-
-def _vocabulary(tokenizer: str, vocab_size: int | None) -> int | None:
-    """Ids to ask of a trained vocabulary, None for bytes."""
-    if tokenizer == "bytes":
-        if vocab_size not in (None, ByteTokenizer.vocab_size):
-            raise UsageError(
-                f"data.vocab_size={vocab_size}, but data.tokenizer=bytes always has {ByteTokenizer.vocab_size} ids;\n"
-                "leave data.vocab_size=null, or choose data.tokenizer=bpe"
-            )
-        return None
-    if tokenizer != "bpe":
-        raise UsageError(f"data.tokenizer={tokenizer!r} must be bytes or bpe")
-    if vocab_size is None:
-        return TextData.BPE_SIZE
-    require_integer("data.vocab_size", vocab_size, ByteTokenizer.vocab_size)
-    if vocab_size > LARGEST_VOCABULARY:
-        raise UsageError(f"data.vocab_size={vocab_size} must be at most {LARGEST_VOCABULARY} for data.tokenizer=bpe")
-    return vocab_size

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from lcsm.data.corpus import Corpus, Documents, HoldOut, digest_of, file_digests
 from lcsm.data.files import FileReader, find_files, find_layout
-from lcsm.data.text import TextData
+from lcsm.data.settings import CachedLoading, flat
+from lcsm.data.text import TextData, TextSettings
 from lcsm.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -22,46 +22,24 @@ class TextFiles(TextData):
         train_files, val_files, test_files: paths, folders or patterns, one or a list; None for `val_files` holds out
             `val_fraction` of the training documents, or the tail of the text if there are few documents.
         val_fraction: that share, 0 < fraction <= 0.5.
-        text_column, rows, document_separator, encoding: see `lcsm.data.files.FileReader`.
-        others: see `TextData`.
+        reader: how files become documents.
+        text, loading: see `TextData`.
     """
 
+    @flat
     def __init__(
         self,
-        *,
         root: str | None,
         train_files: str | Sequence[str] | None,
         val_files: str | Sequence[str] | None,
         test_files: str | Sequence[str] | None,
         val_fraction: float,
-        text_column: str,
-        rows: Literal["documents", "lines"],
-        document_separator: str | None,
-        encoding: str,
-        length: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        tokenizer: Literal["bytes", "bpe"],
-        vocab_size: int | None,
-        packing: Literal["stream", "documents"],
-        val_lengths: Sequence[int],
-        max_val_tokens: int | None,
-        cache_dir: str | None,
+        reader: FileReader,
+        text: TextSettings,
+        loading: CachedLoading,
     ) -> None:
-        super().__init__(
-            length=length,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            tokenizer=tokenizer,
-            vocab_size=vocab_size,
-            packing=packing,
-            val_lengths=val_lengths,
-            max_val_tokens=max_val_tokens,
-            cache_dir=cache_dir,
-        )
-        self._reader = FileReader(text_column, rows, document_separator, encoding)
+        super().__init__(text, loading)
+        self._reader = reader
         self._root = root
         self._files = {
             "train": ("data.train_files", train_files),

@@ -78,7 +78,7 @@ def test_machine_and_places_are_never_those_of_a_checkpoint(
     assert said(capsys, "evaluate", f"ckpt={path}")[0] == 0
     data, config = scored
     trainer = config["trainer"]
-    assert data.num_workers == 0 and config["threads"] is None and not config["compile"]
+    assert data.loading.num_workers == 0 and config["threads"] is None and not config["compile"]
     assert (trainer["devices"], trainer["strategy"], trainer["num_nodes"]) == (1, "auto", 1)
     assert config["paths"]["root"] == "runs" and "evil" not in config["logger"]
     # without these the score would be another one

@@ -44,7 +44,7 @@ def test_the_settings_are_accepted(path: Path, tmp_path: Path):
     (tmp_path / "train.txt").write_text(TEXT)
     settings |= {"seed": 1} | ({"train_files": str(tmp_path / "train.txt")} if "train_files" in settings else {})
     module = kind(**settings)
-    assert (module.length, module.batch_size) == (settings.get("length", module.length), settings["batch_size"])
+    assert (module.length, module.loading.batch_size) == (settings.get("length", module.length), settings["batch_size"])
 
 
 def test_the_default_recall_task_makes_a_batch():

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from lcsm.data.base import BatchDataModule, EvaluationBatches, require_integer
+from lcsm.data.base import BatchDataModule, EvaluationBatches
 from lcsm.data.labelled.store import LabelledSet, Sequences, Source, Stored, stored
 from lcsm.data.sampling import Batch, EpochOrder, Shard
+from lcsm.data.settings import CachedLoading
 
 # rows are padded to a multiple of this, so that few different lengths occur
 LENGTH_STEP = 64
@@ -94,8 +95,7 @@ class LabelledData(BatchDataModule):
 
     Args:
         length: longest row.
-        cache_dir: where the examples are kept; None = $LCSM_CACHE, or lcsm in the user's cache folder.
-        batch_size, num_workers, seed: see `BatchDataModule`.
+        loading: how batches are loaded, and where the examples are kept.
     Attributes:
         num_classes: number of labels.
         num_features: F where inputs are vectors; None where they are tokens.
@@ -110,17 +110,10 @@ class LabelledData(BatchDataModule):
     # ids of tokens; 0 for vectors
     num_tokens: int = 0
 
-    def __init__(
-        self,
-        *,
-        length: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        cache_dir: str | None,
-    ) -> None:
-        super().__init__(length=length, batch_size=batch_size, num_workers=num_workers, seed=seed)
-        self._cache_dir = cache_dir
+    loading: CachedLoading
+
+    def __init__(self, length: int, loading: CachedLoading) -> None:
+        super().__init__(length, loading)
         self._stored: Stored | None = None
 
     @abstractmethod
@@ -142,7 +135,7 @@ class LabelledData(BatchDataModule):
             UsageError: files are missing or broken, or the cache cannot be written.
         """
         if self._stored is None:
-            self._stored = stored(self.source(), self.documents, self._cache_dir)
+            self._stored = stored(self.source(), self.documents, self.loading.cache_dir)
         return self._stored
 
     def prepare_data(self) -> None:
@@ -171,15 +164,8 @@ class LabelledData(BatchDataModule):
 
     def training_batches(self, shard: Shard) -> Dataset[Batch]:
         examples = self.prepare().load("train")
-        return LabelledBatches(examples, self.collate(), self.batch_size, self.seed, shard)
+        return LabelledBatches(examples, self.collate(), self.loading.batch_size, self.loading.seed, shard)
 
     def evaluation_batches(self, split: str, shard: Shard) -> dict[str, EvaluationBatches]:
         examples = self.prepare().load(split)
-        return {"1x": LabelledRows(examples, self.collate(), self.batch_size, shard)}
-
-
-def require_sizes(**sizes: int | None) -> None:
-    """Refuse numbers of examples below 1; None is left alone."""
-    for name, size in sizes.items():
-        if size is not None:
-            require_integer(f"data.{name}", size, 1)
+        return {"1x": LabelledRows(examples, self.collate(), self.loading.batch_size, shard)}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lcsm.data.sampling import stream
+from lcsm.data.settings import require_integer
 
 # directions or places that are tried for a dash
 TRIES = 16
@@ -36,6 +37,8 @@ class ContourRule:
         seed_distance: between the starts of the two long contours.
         marker_radius: of the two marks.
         margin: free border.
+    Raises:
+        UsageError: the resolution is no integer >= 8.
     Source: Linsley et al. 2018 (arXiv 1805.08315), with the parameters of the Long Range Arena. Drawing, randomness and
         the test for free space are our own, so that accuracies compare with published ones only roughly.
     """
@@ -51,6 +54,9 @@ class ContourRule:
     seed_distance: float
     marker_radius: float
     margin: float
+
+    def __post_init__(self) -> None:
+        require_integer("data.resolution", self.resolution, 8)
 
     def draw(self, random: np.random.Generator, images: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw images.

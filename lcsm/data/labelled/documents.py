@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lcsm.data.base import require_integer
 from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.folders import file_facts, require_files, require_folder
 from lcsm.data.labelled.hub import load_split
 from lcsm.data.labelled.splits import Shares
 from lcsm.data.labelled.store import SPLITS, LabelledSet, Sequences, Source, joined
+from lcsm.data.settings import CachedLoading, flat, require_integer
 from lcsm.errors import UsageError
 
 # ids: padding, end, then the bytes
@@ -127,32 +127,18 @@ class Imdb(LabelledData):
         root: folder `aclImdb`; None loads `dataset`.
         dataset: name on the Hugging Face hub, with columns text and label.
         val_fraction: share of the training reviews held out for validation, 0 < fraction <= 0.5.
-        length, batch_size, num_workers, seed, cache_dir: see `LabelledData`.
+        length, loading: see `LabelledData`.
     """
 
     num_classes = 2
     num_tokens = NUM_IDS
 
+    @flat
     def __init__(
-        self,
-        *,
-        root: str | None,
-        dataset: str,
-        val_fraction: float,
-        length: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        cache_dir: str | None,
+        self, root: str | None, dataset: str, val_fraction: float, length: int, loading: CachedLoading
     ) -> None:
         require_integer("data.length", length, 2)
-        super().__init__(
-            length=length,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            cache_dir=cache_dir,
-        )
+        super().__init__(length, loading)
         if not 0 < val_fraction <= 0.5:
             raise UsageError(f"data.val_fraction={val_fraction} must be above 0 and at most 0.5")
         self.root, self.dataset, self.val_fraction = root, dataset, val_fraction
@@ -168,31 +154,17 @@ class Aan(LabelledData):
 
     Args:
         root: folder `tsv_data` of lra_release.
-        length, batch_size, num_workers, seed, cache_dir: see `LabelledData`.
+        length, loading: see `LabelledData`.
     """
 
     num_classes = 2
     num_tokens = NUM_IDS
     documents = 2
 
-    def __init__(
-        self,
-        *,
-        root: str | None,
-        length: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        cache_dir: str | None,
-    ) -> None:
+    @flat
+    def __init__(self, root: str | None, length: int, loading: CachedLoading) -> None:
         require_integer("data.length", length, 2)
-        super().__init__(
-            length=length,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            cache_dir=cache_dir,
-        )
+        super().__init__(length, loading)
         self.root = root
 
     def source(self) -> Source:

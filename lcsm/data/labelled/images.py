@@ -14,6 +14,7 @@ from lcsm.data.labelled.hub import load_split
 from lcsm.data.labelled.pathfinder import as_rows
 from lcsm.data.labelled.splits import Shares
 from lcsm.data.labelled.store import SPLITS, LabelledSet, Source
+from lcsm.data.settings import CachedLoading, flat
 from lcsm.errors import UsageError
 
 PIXELS, COLOURED = 32 * 32, 3 * 32 * 32
@@ -148,7 +149,7 @@ class Cifar10Grey(LabelledData):
     Args:
         root: folder with the files of the original archive; None loads `dataset`.
         dataset: name on the Hugging Face hub, with columns img and label.
-        batch_size, num_workers, seed, cache_dir: see `LabelledData`.
+        loading: see `LabelledData`.
     """
 
     num_classes = 10
@@ -156,23 +157,9 @@ class Cifar10Grey(LabelledData):
     # of all training images
     scale = (122.6, 61.0)
 
-    def __init__(
-        self,
-        *,
-        root: str | None,
-        dataset: str,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        cache_dir: str | None,
-    ) -> None:
-        super().__init__(
-            length=PIXELS,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            cache_dir=cache_dir,
-        )
+    @flat
+    def __init__(self, root: str | None, dataset: str, loading: CachedLoading) -> None:
+        super().__init__(PIXELS, loading)
         self.root, self.dataset = root, dataset
 
     def source(self) -> Source:
@@ -183,7 +170,7 @@ class Digits(LabelledData):
     """Handwritten digits as sequences of 64 grey values: a task that needs no download and learns in a minute.
 
     Args:
-        batch_size, num_workers, seed, cache_dir: see `LabelledData`.
+        loading: see `LabelledData`.
     """
 
     num_classes = 10
@@ -191,21 +178,9 @@ class Digits(LabelledData):
     # values 0 to 16; mean and deviation of all images
     scale = (4.884, 6.017)
 
-    def __init__(
-        self,
-        *,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        cache_dir: str | None,
-    ) -> None:
-        super().__init__(
-            length=64,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            cache_dir=cache_dir,
-        )
+    @flat
+    def __init__(self, loading: CachedLoading) -> None:
+        super().__init__(64, loading)
 
     def source(self) -> Source:
         return DigitImages()

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from lcsm.data.base import require_integer
-from lcsm.data.labelled.base import Collate, LabelledData, require_sizes
+from lcsm.data.labelled.base import Collate, LabelledData
 from lcsm.data.labelled.folders import file_facts, require_files
 from lcsm.data.labelled.listops_grammar import END, SYMBOLS, ListOpsRule, encode
 from lcsm.data.labelled.store import SPLITS, LabelledSet, Source, joined
 from lcsm.data.sampling import TRAIN, Batch, Shard, stream
+from lcsm.data.settings import CachedLoading, flat, require_integer, require_sizes
 from lcsm.errors import UsageError
 
 # rows that one random stream makes in a stored set; a constant, so that the set does not depend on the batch size
@@ -111,7 +111,7 @@ class ListOps(LabelledData):
         max_depth, max_arguments: see `ListOpsRule`.
         num_train: None makes new expressions for every step; a number makes that many and reshuffles them every epoch.
         num_val, num_test: generated expressions for validation and test.
-        batch_size, num_workers, seed, cache_dir: see `LabelledData`.
+        loading: see `LabelledData`.
     Raises:
         UsageError: a value is out of range, or files are missing.
     """
@@ -119,9 +119,9 @@ class ListOps(LabelledData):
     num_classes = 10
     num_tokens = len(SYMBOLS)
 
+    @flat
     def __init__(
         self,
-        *,
         root: str | None,
         length: int,
         min_length: int,
@@ -130,18 +130,9 @@ class ListOps(LabelledData):
         num_train: int | None,
         num_val: int,
         num_test: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        cache_dir: str | None,
+        loading: CachedLoading,
     ) -> None:
-        super().__init__(
-            length=length,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            cache_dir=cache_dir,
-        )
+        super().__init__(length, loading)
         require_integer("data.min_length", min_length, SHORTEST - 1)
         require_integer("data.max_depth", max_depth, 2)
         require_integer("data.max_arguments", max_arguments, 2)
@@ -164,14 +155,14 @@ class ListOps(LabelledData):
         if self.root is not None:
             return ReleasedListOps(self.root, self.length)
         sizes = {split: size for split, size in self.sizes.items() if size is not None or split != "train"}
-        return GeneratedListOps(self.rule, sizes, self.seed)
+        return GeneratedListOps(self.rule, sizes, self.loading.seed)
 
     def describe(self) -> dict[str, Any]:
         return super().describe() | {"min_length": self.rule.min_length, "generated": self.root is None}
 
     def training_batches(self, shard: Shard) -> Dataset[Batch]:
         if self.fresh:
-            return FreshListOps(self.rule, self.collate(), self.batch_size, self.seed, shard)
+            return FreshListOps(self.rule, self.collate(), self.loading.batch_size, self.loading.seed, shard)
         return super().training_batches(shard)
 
 

@@ -1,6 +1,6 @@
 """Pathfinder and Path-X: contour images as sequences of grey values, generated or read from the released files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lcsm.data.base import require_integer
-from lcsm.data.labelled.base import LabelledData, require_sizes
+from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.contours import ContourRule, draw_block
 from lcsm.data.labelled.folders import file_facts, require_folder
 from lcsm.data.labelled.splits import Shares
 from lcsm.data.labelled.store import SPLITS, LabelledSet, Source, joined
+from lcsm.data.settings import CachedLoading, flat, require_sizes
 from lcsm.errors import UsageError
 
 # images that one random stream makes; a constant, so that the set depends on nothing else
@@ -120,12 +120,9 @@ class Pathfinder(LabelledData):
 
     Args:
         root: folder with the released files; None generates images by `ContourRule`.
-        resolution: height and width; the length is its square.
-        contour_length, distractor_length, num_distractors, dash_length, dash_thickness, gaps, continuity,
-            seed_distance, marker_radius, margin: see `ContourRule`.
+        rule: how images are made; the length is the square of their resolution.
         num_train, num_val, num_test: generated images.
-        num_workers: processes that make batches, and that draw the images.
-        batch_size, seed, cache_dir: see `LabelledData`.
+        loading: see `LabelledData`; its workers also draw the images.
     Raises:
         UsageError: a value is out of range, or files are missing.
     """
@@ -135,58 +132,25 @@ class Pathfinder(LabelledData):
     # values v / 255 less 1/2, over 1/2
     scale = (127.5, 127.5)
 
+    @flat
     def __init__(
         self,
-        *,
         root: str | None,
-        resolution: int,
-        contour_length: int,
-        distractor_length: int,
-        num_distractors: int,
-        dash_length: float,
-        dash_thickness: float,
-        gaps: Sequence[float],
-        continuity: float,
-        seed_distance: float,
-        marker_radius: float,
-        margin: float,
+        rule: ContourRule,
         num_train: int,
         num_val: int,
         num_test: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        cache_dir: str | None,
+        loading: CachedLoading,
     ) -> None:
-        require_integer("data.resolution", resolution, 8)
-        super().__init__(
-            length=resolution**2,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            cache_dir=cache_dir,
-        )
+        super().__init__(rule.resolution**2, loading)
         require_sizes(num_train=num_train, num_val=num_val, num_test=num_test)
         self.sizes: dict[str, int | None] = {"train": num_train, "validation": num_val, "test": num_test}
-        self.root, self.resolution = root, resolution
-        self.rule = ContourRule(
-            resolution=resolution,
-            contour_length=contour_length,
-            distractor_length=distractor_length,
-            num_distractors=num_distractors,
-            dash_length=dash_length,
-            dash_thickness=dash_thickness,
-            gaps=tuple(gaps),
-            continuity=continuity,
-            seed_distance=seed_distance,
-            marker_radius=marker_radius,
-            margin=margin,
-        )
+        self.root, self.rule = root, rule
 
     def source(self) -> Source:
         if self.root is not None:
-            return ReleasedContours(self.root, self.resolution)
-        return DrawnContours(self.rule, self.sizes, self.seed, self.num_workers)
+            return ReleasedContours(self.root, self.rule.resolution)
+        return DrawnContours(self.rule, self.sizes, self.loading.seed, self.loading.num_workers)
 
     def describe(self) -> dict[str, Any]:
-        return super().describe() | {"resolution": self.resolution, "generated": self.root is None}
+        return super().describe() | {"resolution": self.rule.resolution, "generated": self.root is None}

@@ -11,6 +11,7 @@ from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.folders import file_facts, require_folder
 from lcsm.data.labelled.hub import load_split
 from lcsm.data.labelled.store import SPLITS, LabelledSet, Source, joined
+from lcsm.data.settings import CachedLoading, flat
 from lcsm.errors import UsageError
 
 RATE = 16000
@@ -109,31 +110,17 @@ class SpeechCommands(LabelledData):
         root: folder of the original archive; None loads `dataset`.
         dataset, subset: name and configuration on the Hugging Face hub.
         deviation: standard deviation of the samples, by which they are divided, in units of the largest sample.
-        batch_size, num_workers, seed, cache_dir: see `LabelledData`.
+        loading: see `LabelledData`.
     """
 
     num_classes = len(WORDS)
     num_features = 1
 
+    @flat
     def __init__(
-        self,
-        *,
-        root: str | None,
-        dataset: str,
-        subset: str | None,
-        deviation: float,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        cache_dir: str | None,
+        self, root: str | None, dataset: str, subset: str | None, deviation: float, loading: CachedLoading
     ) -> None:
-        super().__init__(
-            length=RATE,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            cache_dir=cache_dir,
-        )
+        super().__init__(RATE, loading)
         if not deviation > 0:
             raise UsageError(f"data.deviation={deviation} must be positive; 1 keeps the samples within -1 and 1")
         self.root, self.dataset, self.subset = root, dataset, subset

@@ -120,7 +120,7 @@ def measured(checkpoint: Any, model: Any, converted: Any, overrides: Sequence[st
     before, after = metrics(model), metrics(converted.model)
     loaders = datamodule.val_dataloader()
     batch = next(iter(loaders[0] if isinstance(loaders, (list, tuple)) else loaders))
-    batch = {name: value[:COMPARED] for name, value in batch.items() if value.ndim}
+    batch = {name: batch[name][:COMPARED] for name in ("tokens", "segments", "dt") if name in batch}
     model.eval(), converted.model.eval()
     scores = [Score(name, value, after[name]) for name, value in before.items()]
     return [(batch["tokens"], context_of(batch))], scores

@@ -18,7 +18,7 @@ from lcsm.structures import Context
 
 IGNORED = -100
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]
 Optimise = Callable[[nn.Module], tuple[Optimizer, LRScheduler]]
 
 

@@ -39,10 +39,10 @@ def value(words: list[str]) -> int:
 
 
 def rows(count: int, seed: int = 0) -> tuple[list[list[str]], np.ndarray]:
-    tokens, lengths, values = RULE.draw(np.random.default_rng(seed), count)
-    parts = np.split(tokens, np.cumsum(lengths)[:-1])
+    drawn = RULE.draw(np.random.default_rng(seed), 0, count)
+    parts = np.split(drawn.documents[0].flat, drawn.documents[0].starts[1:-1])
     assert all(part[-1] == END for part in parts)
-    return [decode(part).split() for part in parts], values
+    return [decode(part).split() for part in parts], drawn.labels
 
 
 def test_values_are_those_of_the_expressions():

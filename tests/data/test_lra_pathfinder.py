@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcsm.data.labelled.contours import FREE, Canvas, ContourRule, draw_block
+from lcsm.data.labelled.contours import FREE, Canvas, ContourRule
 from lcsm.errors import UsageError
 from tests.data.helpers import assert_same, take
 from tests.data.labelled_helpers import LARGE_IMAGES, SMALL_IMAGES, make_pathfinder
@@ -97,16 +97,17 @@ def test_the_label_says_whether_the_marks_are_on_one_contour():
 
 
 def test_images_are_grey_values_with_both_labels():
-    images, labels = SMALL_IMAGES.draw(np.random.default_rng(1), 32)
-    assert images.shape == (32, 32, 32) and images.dtype == np.uint8
-    assert set(labels.tolist()) == {0, 1}
-    assert (images.reshape(32, -1) == 255).any(1).all() and (images == 0).mean() > 0.5
+    drawn = SMALL_IMAGES.draw(np.random.default_rng(1), 0, 32)
+    images = drawn.documents[0].flat.reshape(32, 32 * 32)
+    assert images.dtype == np.uint8 and set(drawn.labels.tolist()) == {0, 1}
+    assert (images == 255).any(1).all() and (images == 0).mean() > 0.5
 
 
 def test_a_block_is_a_function_of_its_place():
-    first, again, other = (draw_block(SMALL_IMAGES, 3, (0, start, 4)) for start in (0, 0, 256))
-    assert (first[0] == again[0]).all() and (first[1] == again[1]).all()
-    assert not (first[0] == other[0]).all()
+    first, again, other = (SMALL_IMAGES.block(3, (0, start, 4)) for start in (0, 0, 256))
+    images = [block.documents[0].flat for block in (first, again, other)]
+    assert (images[0] == images[1]).all() and (first.labels == again.labels).all()
+    assert not (images[0] == images[2]).all()
 
 
 def test_batches_are_sequences_of_values_between_minus_one_and_one(tmp_path: Path):

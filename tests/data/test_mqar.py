@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lcsm.data.mqar import NOT_SCORED, MqarRule, distinct, smallest
+from lcsm.data.generated import NOT_SCORED, Rows
+from lcsm.data.mqar import MqarRule, distinct, smallest
 from lcsm.data.sampling import stream
 from lcsm.errors import UsageError
 from tests.data.helpers import make_mqar, take
@@ -12,11 +13,16 @@ from tests.data.helpers import make_mqar, take
 SETTINGS = [(32, 64, (4,)), (33, 64, (8,)), (64, 256, (2, 7, 16)), (16, 10, (4,)), (128, 8192, (5,))]
 
 
+def rows_of(drawn: Rows) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    """Tokens, targets and number of pairs of every row."""
+    return list(zip(drawn.tokens, drawn.targets, drawn.groups["pairs"], strict=True))
+
+
 @pytest.mark.parametrize("length, vocab_size, num_pairs", SETTINGS)
 @pytest.mark.parametrize("random_non_queries", [False, True])
 def test_every_query_asks_for_the_value_of_its_key(length, vocab_size, num_pairs, random_non_queries):
     rule = MqarRule(length, vocab_size, num_pairs, 0.01, random_non_queries)
-    for tokens, targets, pairs in zip(*rule.draw(stream(0), 5, 50), strict=True):
+    for tokens, targets, pairs in rows_of(rule.draw(stream(0), 5, 50)):
         context = 2 * pairs
         memory = dict(zip(tokens[0:context:2], tokens[1:context:2], strict=True))
         places = np.flatnonzero(targets != NOT_SCORED)
@@ -29,8 +35,7 @@ def test_every_query_asks_for_the_value_of_its_key(length, vocab_size, num_pairs
 
 @pytest.mark.parametrize("length, vocab_size, num_pairs", SETTINGS)
 def test_keys_values_and_blanks_come_from_their_own_ranges(length, vocab_size, num_pairs):
-    tokens, targets, groups = MqarRule(length, vocab_size, num_pairs, 0.01, False).draw(stream(0), 0, 60)
-    for row, scored, pairs in zip(tokens, targets, groups, strict=True):
+    for row, scored, pairs in rows_of(MqarRule(length, vocab_size, num_pairs, 0.01, False).draw(stream(0), 0, 60)):
         keys, values = row[0 : 2 * pairs : 2], row[1 : 2 * pairs : 2]
         assert keys.min() >= 1 and keys.max() < vocab_size // 2
         assert values.min() >= vocab_size // 2 and values.max() < vocab_size
@@ -41,14 +46,14 @@ def test_keys_values_and_blanks_come_from_their_own_ranges(length, vocab_size, n
 def test_random_tokens_replace_the_blanks_only():
     blank = MqarRule(32, 64, (4,), 0.01, False).draw(stream(0), 0, 200)
     filled = MqarRule(32, 64, (4,), 0.01, True).draw(stream(0), 0, 200)
-    kept = blank[0] != 0
-    assert (blank[1] == filled[1]).all() and (blank[0][kept] == filled[0][kept]).all()
-    assert set(np.unique(filled[0][~kept])) == set(range(64))
+    kept = blank.tokens != 0
+    assert (blank.targets == filled.targets).all() and (blank.tokens[kept] == filled.tokens[kept]).all()
+    assert set(np.unique(filled.tokens[~kept])) == set(range(64))
 
 
 def test_query_slots_follow_sequential_draws_from_the_power_law():
     pairs, slots, rows = 3, 6, 20000
-    _, targets, _ = MqarRule(2 * (pairs + slots), 64, (pairs,), 0.01, False).draw(stream(1), 0, rows)
+    targets = MqarRule(2 * (pairs + slots), 64, (pairs,), 0.01, False).draw(stream(1), 0, rows).targets
     weights = np.arange(1, slots + 1) ** (0.01 - 1)
     random = np.random.default_rng(0)
     chance = weights / weights.sum()
@@ -59,8 +64,8 @@ def test_query_slots_follow_sequential_draws_from_the_power_law():
 
 
 def test_the_first_pair_is_asked_for_soonest():
-    tokens, targets, _ = MqarRule(64, 64, (4,), 0.01, False).draw(stream(1), 0, 5000)
-    queries = (tokens[:, None, :] == tokens[:, 0:8:2, None]) & (targets[:, None, :] != NOT_SCORED)
+    drawn = MqarRule(64, 64, (4,), 0.01, False).draw(stream(1), 0, 5000)
+    queries = (drawn.tokens[:, None] == drawn.tokens[:, 0:8:2, None]) & (drawn.targets[:, None] != NOT_SCORED)
     mean = queries.argmax(axis=2).mean(axis=0)
     assert (np.diff(mean) > 0).all()
 
@@ -81,14 +86,16 @@ def test_smallest_agrees_with_sorting():
 def test_a_mixture_has_equal_shares_and_names_its_group():
     batch = take(make_mqar(num_pairs=[1, 2, 8], batch_size=12).train_dataloader(), 1)[0]
     scored = (batch["targets"] != NOT_SCORED).sum(dim=1)
-    assert torch.equal(scored, batch["group"])
+    assert torch.equal(scored, batch["groups"]["pairs"])
     assert scored.tolist() == [1, 2, 8] * 4
 
 
 def test_splits_share_no_row():
     module = make_mqar(num_train=300, num_val=300)
-    sets = [module.training_batches(module._shard()).examples[0]]
-    sets += [module.evaluation_batches(split, module._shard())["1x"].examples[0] for split in ("validation", "test")]
+    sets = [module.training_batches(module._shard()).examples.tokens]
+    sets += [
+        module.evaluation_batches(split, module._shard())["1x"].examples.tokens for split in ("validation", "test")
+    ]
     rows = [{row.tobytes() for row in tokens} for tokens in sets]
     assert len(set.union(*rows)) == 900
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +11,10 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from lcsm.data.base import BatchDataModule
-from lcsm.data.sampling import BatchIndices, EpochOrder, Shard, even_batches, stream
+from lcsm.data.sampling import Batch, BatchIndices, EpochOrder, Shard, even_batches, stream
 from lcsm.errors import UsageError
 from tests.data.helpers import assert_same, make_mqar, make_text, take
 
@@ -75,7 +77,7 @@ def test_a_resumed_stream_is_the_tail_of_the_uninterrupted_one(make: Make):
 def test_two_processes_share_the_batches_of_one(make: Make):
     whole = take(make().train_dataloader(), 12)
     parts = [take(on_rank(make(), rank, 2).train_dataloader(), 12) for rank in range(2)]
-    joined = [{name: torch.cat([a[name], b[name]]) for name in a} for a, b in zip(*parts, strict=True)]
+    joined = [tree_map(lambda *rows: torch.cat(rows), *both) for both in zip(*parts, strict=True)]
     assert_same(joined, whole)
 
 
@@ -108,10 +110,10 @@ class Recorder(lightning.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen: list[dict[str, torch.Tensor]] = []
+        self.seen: list[Batch] = []
 
-    def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
-        self.seen.append({name: value.clone() for name, value in batch.items()})
+    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+        self.seen.append(deepcopy(batch))
         return self.weight * 0.0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

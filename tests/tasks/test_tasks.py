@@ -46,7 +46,7 @@ def scored(task: Task, loader: Any) -> tuple[Tensor, Tensor, Tensor]:
             keep = batch["targets"][row] != -100
             losses.append(functional.cross_entropy(logits[keep], batch["targets"][row][keep], reduction="none"))
             hits.append(logits[keep].argmax(-1) == batch["targets"][row][keep])
-            groups.append(batch["group"][row].expand(int(keep.sum())))
+            groups.append(batch["groups"]["pairs"][row].expand(int(keep.sum())))
     return torch.cat(losses), torch.cat(hits), torch.cat(groups)
 
 
@@ -76,6 +76,31 @@ def test_recall_reports_accuracy_by_number_of_pairs() -> None:
     for pairs in groups.unique().tolist():
         expected = float(hits[groups == pairs].double().mean())
         assert metrics[f"val/accuracy_pairs{pairs}"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_recall_reports_accuracy_by_any_label_of_rows_or_positions() -> None:
+    class LabelledRows(ToyRows):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            row = super().__getitem__(index)
+            return row | {"groups": {"row": row["groups"]["pairs"], "place": torch.arange(len(row["tokens"]))}}
+
+    class LabelledData(ToyData):
+        def val_dataloader(self) -> list[DataLoader]:
+            return [DataLoader(LabelledRows(1), batch_sampler=batches) for batches in VALIDATION]
+
+    task = quiet_task(Recall)
+    metrics = evaluate(task, LabelledData(), toy_config())
+    hits: dict[int, list[bool]] = {}
+    for batch in loaders()[0]:
+        right = task.logits(batch).argmax(-1) == batch["targets"]
+        for row, place in (batch["targets"] != -100).nonzero().tolist():
+            hits.setdefault(place, []).append(bool(right[row, place]))
+    for place, found in hits.items():
+        assert metrics[f"val/accuracy_place{place}"] == pytest.approx(sum(found) / len(found), rel=1e-6)
+    plain = evaluate(task, ToyData(), toy_config())
+    assert {name: value for name, value in metrics.items() if "_place" not in name} == {
+        name.replace("pairs", "row"): value for name, value in plain.items()
+    }
 
 
 def test_metrics_do_not_depend_on_how_rows_are_batched() -> None:
@@ -143,10 +168,10 @@ def test_recall_applies_the_head_to_the_scored_positions_only() -> None:
     keep = batch["targets"] != -100
     read: list[int] = []
     task.model.head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].shape[:-1].numel()))
-    logits, targets, rows = task.scored(batch)
+    logits, targets = task.scored(batch)
     assert read == [int(keep.sum())] and read[0] < keep.numel()
     torch.testing.assert_close(logits, task.logits(batch)[keep])
-    assert torch.equal(targets, batch["targets"][keep]) and torch.equal(rows, keep.nonzero()[:, 0])
+    assert torch.equal(targets, batch["targets"][keep])
 
 
 def test_segments_reach_the_model() -> None:

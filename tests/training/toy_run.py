@@ -54,13 +54,14 @@ class ToyRows(Dataset):
         self.split = split
         self.poison = poison
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(1000003 * self.split + index)
         start, step = torch.randint(1, 5, (2,), generator=generator).tolist()
         row = (start + step * torch.arange(LENGTH + 1)) % VOCAB
         targets = row[1:].clone()
         targets[: int(torch.randint(0, 4, (), generator=generator))] = -100
-        return {"tokens": row[:-1], "targets": targets, "group": torch.tensor(step), "bytes": (targets != -100).sum()}
+        groups = {"pairs": torch.tensor(step)}
+        return {"tokens": row[:-1], "targets": targets, "groups": groups, "bytes": (targets != -100).sum()}
 
 
 class EndlessBatches:

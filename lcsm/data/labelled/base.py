@@ -8,8 +8,9 @@ import torch
 from torch.utils.data import Dataset
 
 from lcsm.data.base import BatchDataModule, EvaluationBatches
+from lcsm.data.batches import EpochBatches, OrderedBatches
 from lcsm.data.labelled.store import LabelledSet, Sequences, Source, Stored, stored
-from lcsm.data.sampling import Batch, EpochOrder, Shard
+from lcsm.data.sampling import Batch, Shard
 from lcsm.data.settings import CachedLoading
 
 # rows are padded to a multiple of this, so that few different lengths occur
@@ -57,32 +58,6 @@ class Collate:
         mean, deviation = self.scale
         numbers = np.where(mask, (values.astype(np.float32) - np.float32(mean)) / np.float32(deviation), np.float32(0))
         return rows | {"inputs": torch.from_numpy(numbers)[..., None]}
-
-
-class LabelledBatches(Dataset[Batch]):
-    """Training batches of a set, in a new order every epoch; batch i is a function of (seed, i)."""
-
-    def __init__(self, examples: LabelledSet, collate: Collate, batch_size: int, seed: int, shard: Shard) -> None:
-        self.examples, self.collate = examples, collate
-        self.batch_size = batch_size
-        self.order = EpochOrder(seed, len(examples))
-        self.shard = shard
-
-    def __getitem__(self, index: int) -> Batch:
-        _, together = self.order.locate(index * self.batch_size + np.arange(self.batch_size))
-        return self.collate.batch(self.examples, together[self.shard.slice(self.batch_size)], together)
-
-
-class LabelledRows(EvaluationBatches):
-    """Every example of a set once, in order."""
-
-    def __init__(self, examples: LabelledSet, collate: Collate, batch_size: int, shard: Shard) -> None:
-        super().__init__(len(examples), batch_size, shard)
-        self.examples, self.collate = examples, collate
-
-    def rows(self, chosen: slice) -> Batch:
-        mine = np.arange(chosen.start, chosen.stop)
-        return self.collate.batch(self.examples, mine, mine)
 
 
 class LabelledData(BatchDataModule):
@@ -164,8 +139,8 @@ class LabelledData(BatchDataModule):
 
     def training_batches(self, shard: Shard) -> Dataset[Batch]:
         examples = self.prepare().load("train")
-        return LabelledBatches(examples, self.collate(), self.loading.batch_size, self.loading.seed, shard)
+        return EpochBatches(examples, self.collate().batch, self.loading, shard)
 
     def evaluation_batches(self, split: str, shard: Shard) -> dict[str, EvaluationBatches]:
         examples = self.prepare().load(split)
-        return {"1x": LabelledRows(examples, self.collate(), self.loading.batch_size, shard)}
+        return {"1x": OrderedBatches(examples, self.collate().batch, self.loading.batch_size, shard)}

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lcsm.data.sampling import stream
+from lcsm.data.labelled.store import LabelledSet, as_rows
+from lcsm.data.rules import Rule
 from lcsm.data.settings import require_integer
 
 # directions or places that are tried for a dash
@@ -21,7 +22,7 @@ FREE = np.iinfo(np.int16).max
 
 
 @dataclass(frozen=True)
-class ContourRule:
+class ContourRule(Rule[LabelledSet]):
     """How an image is made; lengths in pixels.
 
     Two long contours of dashes start near each other and grow side by side; shorter ones distract. One end of one long
@@ -43,6 +44,8 @@ class ContourRule:
         the test for free space are our own, so that accuracies compare with published ones only roughly.
     """
 
+    BLOCK = 256
+
     resolution: int
     contour_length: int
     distractor_length: int
@@ -58,16 +61,12 @@ class ContourRule:
     def __post_init__(self) -> None:
         require_integer("data.resolution", self.resolution, 8)
 
-    def draw(self, random: np.random.Generator, images: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draw images.
-
-        Returns:
-            grey values, uint8 [images resolution resolution], and labels, int64 [images].
-        """
-        canvas = Canvas(self, random, images)
+    def draw(self, random: np.random.Generator, first_row: int, rows: int) -> LabelledSet:
+        """Images as sequences of their grey values, uint8, with labels 0 and 1."""
+        canvas = Canvas(self, random, rows)
         canvas.contours()
         canvas.distractors()
-        return canvas.picture()
+        return as_rows(*canvas.picture())
 
 
 def unit(angle: np.ndarray) -> np.ndarray:
@@ -217,16 +216,6 @@ class Canvas:
         for mark in (self.starts[rows, origin], self.ends[rows, far]):
             shade(grey, rows, mark, mark, rule.marker_radius)
         return np.round(255 * grey).astype(np.uint8), labels
-
-
-def draw_block(rule: ContourRule, seed: int, place: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """One block of images and labels, a function of the seed and the place.
-
-    Args:
-        place: index of the split, first image and number of images.
-    """
-    split, start, rows = place
-    return rule.draw(stream(seed, split, 1, start), rows)
 
 
 def patch(start: np.ndarray, end: np.ndarray, size: int, limit: int) -> tuple[np.ndarray, np.ndarray]:

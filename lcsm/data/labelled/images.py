@@ -11,9 +11,8 @@ import numpy as np
 from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.folders import file_facts, require_folder
 from lcsm.data.labelled.hub import load_split
-from lcsm.data.labelled.pathfinder import as_rows
 from lcsm.data.labelled.splits import Shares
-from lcsm.data.labelled.store import SPLITS, LabelledSet, Source
+from lcsm.data.labelled.store import SPLITS, LabelledSet, Source, as_rows
 from lcsm.data.settings import CachedLoading, flat
 from lcsm.errors import UsageError
 

@@ -6,49 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
-from lcsm.data.labelled.base import Collate, LabelledData
 from lcsm.data.labelled.folders import file_facts, require_files
+from lcsm.data.labelled.generated import GeneratedLabels, Sizes
 from lcsm.data.labelled.listops_grammar import END, SYMBOLS, ListOpsRule, encode
-from lcsm.data.labelled.store import SPLITS, LabelledSet, Source, joined
-from lcsm.data.sampling import TRAIN, Batch, Shard, stream
-from lcsm.data.settings import CachedLoading, flat, require_integer, require_sizes
+from lcsm.data.labelled.store import LabelledSet, Source, joined
+from lcsm.data.settings import CachedLoading, flat, require_integer
 from lcsm.errors import UsageError
 
-# rows that one random stream makes in a stored set; a constant, so that the set does not depend on the batch size
-BLOCK = 256
 # the shortest expression has an operator with two digits
 SHORTEST = 4
-
-
-def examples(rule: ListOpsRule, random: np.random.Generator, rows: int) -> LabelledSet:
-    """Expressions and their values."""
-    tokens, lengths, values = rule.draw(random, rows)
-    return LabelledSet((joined(tokens, lengths),), values)
-
-
-class GeneratedListOps(Source):
-    """Expressions that the grammar makes.
-
-    Args:
-        rule: the grammar.
-        sizes: examples of every split.
-        seed: data seed.
-    """
-
-    name = "ListOps"
-    dtype = np.uint8
-
-    def __init__(self, rule: ListOpsRule, sizes: dict[str, int | None], seed: int) -> None:
-        self.rule, self.sizes, self.seed = rule, sizes, seed
-        self.settings = {"rule": vars(rule), "seed": seed}
-
-    def blocks(self, split: str) -> Iterator[LabelledSet]:
-        rows = self.sizes[split] or 0
-        for start in range(0, rows, BLOCK):
-            random = stream(self.seed, SPLITS.index(split), 1, start)
-            yield examples(self.rule, random, min(BLOCK, rows - start))
 
 
 class ReleasedListOps(Source):
@@ -87,21 +54,7 @@ class ReleasedListOps(Source):
         return LabelledSet((joined(tokens, np.array([len(tokens)])),), np.array([int(row[1])]))
 
 
-class FreshListOps(Dataset[Batch]):
-    """Training batches that never repeat an expression: batch i is drawn from (seed, i)."""
-
-    def __init__(self, rule: ListOpsRule, collate: Collate, batch_size: int, seed: int, shard: Shard) -> None:
-        self.rule, self.collate = rule, collate
-        self.batch_size, self.seed, self.shard = batch_size, seed, shard
-
-    def __getitem__(self, index: int) -> Batch:
-        # every process draws the whole batch, so that the number of processes changes nothing
-        drawn = examples(self.rule, stream(self.seed, TRAIN, 2, index), self.batch_size)
-        together = np.arange(self.batch_size)
-        return self.collate.batch(drawn, together[self.shard.slice(self.batch_size)], together)
-
-
-class ListOps(LabelledData):
+class ListOps(GeneratedLabels):
     """ListOps of the Long Range Arena; see `ListOpsRule` for the expressions and `LabelledData` for the batches.
 
     Args:
@@ -109,8 +62,7 @@ class ListOps(LabelledData):
         length: longest row with its end, so that generated expressions have fewer than `length` tokens.
         min_length: generated expressions have more tokens than this.
         max_depth, max_arguments: see `ListOpsRule`.
-        num_train: None makes new expressions for every step; a number makes that many and reshuffles them every epoch.
-        num_val, num_test: generated expressions for validation and test.
+        sizes: generated expressions.
         loading: see `LabelledData`.
     Raises:
         UsageError: a value is out of range, or files are missing.
@@ -127,16 +79,14 @@ class ListOps(LabelledData):
         min_length: int,
         max_depth: int,
         max_arguments: int,
-        num_train: int | None,
-        num_val: int,
-        num_test: int,
+        sizes: Sizes,
         loading: CachedLoading,
     ) -> None:
-        super().__init__(length, loading)
+        rule = ListOpsRule(min_length, length, max_depth, max_arguments)
+        super().__init__(length, root, rule, sizes, loading)
         require_integer("data.min_length", min_length, SHORTEST - 1)
         require_integer("data.max_depth", max_depth, 2)
         require_integer("data.max_arguments", max_arguments, 2)
-        require_sizes(num_train=num_train, num_val=num_val, num_test=num_test)
         if min_length + 1 >= length:
             raise UsageError(
                 f"data.min_length={min_length} leaves no expression below data.length={length}: "
@@ -147,23 +97,13 @@ class ListOps(LabelledData):
                 f"data.max_depth={max_depth} and data.max_arguments={max_arguments} give at most {most} tokens, none "
                 f"above data.min_length={min_length}: lower it, or allow deeper expressions"
             )
-        self.rule = ListOpsRule(min_length, length, max_depth, max_arguments)
-        self.root, self.fresh = root, num_train is None and root is None
-        self.sizes: dict[str, int | None] = {"train": num_train, "validation": num_val, "test": num_test}
+        self.min_length = min_length
 
-    def source(self) -> Source:
-        if self.root is not None:
-            return ReleasedListOps(self.root, self.length)
-        sizes = {split: size for split, size in self.sizes.items() if size is not None or split != "train"}
-        return GeneratedListOps(self.rule, sizes, self.loading.seed)
+    def released(self, root: str) -> Source:
+        return ReleasedListOps(root, self.length)
 
     def describe(self) -> dict[str, Any]:
-        return super().describe() | {"min_length": self.rule.min_length, "generated": self.root is None}
-
-    def training_batches(self, shard: Shard) -> Dataset[Batch]:
-        if self.fresh:
-            return FreshListOps(self.rule, self.collate(), self.loading.batch_size, self.loading.seed, shard)
-        return super().training_batches(shard)
+        return super().describe() | {"min_length": self.min_length}
 
 
 def longest(max_depth: int, max_arguments: int) -> int:

@@ -4,7 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PADDING, END = 0, 1
+from lcsm.data.labelled.store import LabelledSet, joined
+from lcsm.data.rules import Rule
+
+# 0 is the padding
+END = 1
 DIGITS = tuple(str(digit) for digit in range(10))
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
 # the published tokeniser keeps letters only and therefore writes X for the closing bracket
@@ -42,7 +46,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class ListOpsRule:
+class ListOpsRule(Rule[LabelledSet]):
     """Which expressions there are.
 
     Args:
@@ -53,25 +57,23 @@ class ListOpsRule:
         2000, 10 and 10; MIN, MAX, MED and SM (sum modulo 10).
     """
 
+    BLOCK = 256
+
     min_length: int
     max_length: int
     max_depth: int
     max_arguments: int
 
-    def draw(self, random: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw expressions with their values.
-
-        Returns:
-            tokens of all rows one after the other, each row closed by `END`, uint8; their lengths, int64 [rows]; their
-            values, int64 [rows].
-        """
+    def draw(self, random: np.random.Generator, first_row: int, rows: int) -> LabelledSet:
+        """Expressions, uint8, each closed by `END`, with their values."""
         parts, found = [], 0
         while found < rows:
             tokens, lengths, values = self._round(random, max(256, 8 * rows))
             parts.append((tokens, lengths, values))
             found += len(lengths)
         tokens, lengths, values = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return tokens[: lengths[:rows].sum()], lengths[:rows], values[:rows]
+        chosen = lengths[:rows]
+        return LabelledSet((joined(tokens[: chosen.sum()], chosen),), values[:rows])
 
     def _round(self, random: np.random.Generator, trees: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         levels = self._grow(random, trees)

@@ -1,25 +1,20 @@
 """Pathfinder and Path-X: contour images as sequences of grey values, generated or read from the released files."""
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lcsm.data.labelled.base import LabelledData
-from lcsm.data.labelled.contours import ContourRule, draw_block
+from lcsm.data.labelled.contours import ContourRule
 from lcsm.data.labelled.folders import file_facts, require_folder
+from lcsm.data.labelled.generated import GeneratedLabels, Sizes
 from lcsm.data.labelled.splits import Shares
-from lcsm.data.labelled.store import SPLITS, LabelledSet, Source, joined
-from lcsm.data.settings import CachedLoading, flat, require_sizes
+from lcsm.data.labelled.store import SPLITS, LabelledSet, Source, as_rows
+from lcsm.data.settings import CachedLoading, flat
 from lcsm.errors import UsageError
 
-# images that one random stream makes; a constant, so that the set depends on nothing else
 BLOCK = 256
 # the released subset that is used in publications
 LEVEL = "curv_contour_length_14"
@@ -27,40 +22,6 @@ EXPECTED = (
     f"{LEVEL}/metadata/*.npy and {LEVEL}/imgs/*/*.png: "
     "folder pathfinder32 or pathfinder128 of lra_release (long-range-arena)"
 )
-
-
-def as_rows(images: np.ndarray, labels: np.ndarray) -> LabelledSet:
-    """Images as sequences of their rows."""
-    flat = images.reshape(len(images), -1)
-    return LabelledSet((joined(flat.ravel(), np.full(len(flat), flat.shape[1])),), labels)
-
-
-class DrawnContours(Source):
-    """Generated images.
-
-    Args:
-        rule: how they are made.
-        sizes: images of every split.
-        seed: data seed.
-        processes: how many draw at once; 0 draws in this process. The images do not depend on it.
-    """
-
-    name = "Pathfinder"
-    dtype = np.uint8
-
-    def __init__(self, rule: ContourRule, sizes: dict[str, int | None], seed: int, processes: int) -> None:
-        self.rule, self.sizes, self.seed, self.processes = rule, sizes, seed, processes
-        self.settings = {"rule": asdict(rule), "seed": seed}
-
-    def blocks(self, split: str) -> Iterator[LabelledSet]:
-        rows = self.sizes[split] or 0
-        places = [(SPLITS.index(split), start, min(BLOCK, rows - start)) for start in range(0, rows, BLOCK)]
-        make = partial(draw_block, self.rule, self.seed)
-        if not self.processes:
-            yield from (as_rows(*make(place)) for place in places)
-            return
-        with ProcessPoolExecutor(self.processes, mp_context=get_context("spawn")) as pool:
-            yield from (as_rows(*drawn) for drawn in pool.map(make, places))
 
 
 class ReleasedContours(Source):
@@ -115,13 +76,13 @@ class ReleasedContours(Source):
         return grey
 
 
-class Pathfinder(LabelledData):
+class Pathfinder(GeneratedLabels):
     """Pathfinder of the Long Range Arena as a sequence of grey values from -1 to 1; Path-X at resolution 128.
 
     Args:
         root: folder with the released files; None generates images by `ContourRule`.
         rule: how images are made; the length is the square of their resolution.
-        num_train, num_val, num_test: generated images.
+        sizes: generated images.
         loading: see `LabelledData`; its workers also draw the images.
     Raises:
         UsageError: a value is out of range, or files are missing.
@@ -137,20 +98,14 @@ class Pathfinder(LabelledData):
         self,
         root: str | None,
         rule: ContourRule,
-        num_train: int,
-        num_val: int,
-        num_test: int,
+        sizes: Sizes,
         loading: CachedLoading,
     ) -> None:
-        super().__init__(rule.resolution**2, loading)
-        require_sizes(num_train=num_train, num_val=num_val, num_test=num_test)
-        self.sizes: dict[str, int | None] = {"train": num_train, "validation": num_val, "test": num_test}
-        self.root, self.rule = root, rule
+        super().__init__(rule.resolution**2, root, rule, sizes, loading)
+        self.resolution = rule.resolution
 
-    def source(self) -> Source:
-        if self.root is not None:
-            return ReleasedContours(self.root, self.rule.resolution)
-        return DrawnContours(self.rule, self.sizes, self.loading.seed, self.loading.num_workers)
+    def released(self, root: str) -> Source:
+        return ReleasedContours(root, self.resolution)
 
     def describe(self) -> dict[str, Any]:
-        return super().describe() | {"resolution": self.rule.resolution, "generated": self.root is None}
+        return super().describe() | {"resolution": self.resolution}

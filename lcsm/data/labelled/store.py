@@ -79,6 +79,12 @@ class LabelledSet:
         return len({int(part[index]) for part in lengths for index in (part.argmin(), part.argmax())}) > 1
 
 
+def as_rows(images: np.ndarray, labels: np.ndarray) -> LabelledSet:
+    """Images as sequences of their rows."""
+    flat = images.reshape(len(images), -1)
+    return LabelledSet((joined(flat.ravel(), np.full(len(flat), flat.shape[1])),), labels)
+
+
 class Source(ABC):
     """Where labelled sequences come from.
 

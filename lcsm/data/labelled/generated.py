@@ -1,0 +1,106 @@
+"""Labelled sequences that a rule draws, or that are read from released files in their place."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from lcsm.data.batches import FreshBatches
+from lcsm.data.labelled.base import LabelledData
+from lcsm.data.labelled.store import SPLITS, LabelledSet, Source
+from lcsm.data.rules import Rule
+from lcsm.data.sampling import Batch, Shard
+from lcsm.data.settings import CachedLoading, require_sizes
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Generated examples of each split.
+
+    Args:
+        num_train: None makes new examples for every step; a number makes that many and reshuffles them every epoch.
+        num_val, num_test: examples for validation and test.
+    """
+
+    num_train: int | None
+    num_val: int
+    num_test: int
+
+    def __post_init__(self) -> None:
+        require_sizes(num_train=self.num_train, num_val=self.num_val, num_test=self.num_test)
+
+    def by_split(self) -> dict[str, int | None]:
+        """Sizes of the fixed sets."""
+        train: dict[str, int | None] = {} if self.num_train is None else {"train": self.num_train}
+        return train | {"validation": self.num_val, "test": self.num_test}
+
+
+class Drawn(Source):
+    """Examples that a rule draws.
+
+    Args:
+        name: as of every source.
+        rule: how examples are made.
+        sizes: examples of every split.
+        seed: data seed.
+        processes: how many draw at once; 0 draws in this process. The examples do not depend on it.
+    """
+
+    dtype = np.uint8
+
+    def __init__(
+        self, name: str, rule: Rule[LabelledSet], sizes: dict[str, int | None], seed: int, processes: int
+    ) -> None:
+        self.name, self.rule, self.sizes, self.seed, self.processes = name, rule, sizes, seed, processes
+        self.settings = {"rule": vars(rule), "seed": seed}
+
+    def blocks(self, split: str) -> Iterator[LabelledSet]:
+        places = self.rule.places(SPLITS.index(split), self.sizes[split] or 0)
+        make = partial(self.rule.block, self.seed)
+        if not self.processes:
+            yield from map(make, places)
+            return
+        with ProcessPoolExecutor(self.processes, mp_context=get_context("spawn")) as pool:
+            yield from pool.map(make, places)
+
+
+class GeneratedLabels(LabelledData):
+    """Labelled sequences that a rule draws.
+
+    Args:
+        length: longest row.
+        root: folder with released files, which are read in their place; None draws.
+        rule: how examples are made.
+        sizes: how many are drawn.
+        loading: see `LabelledData`.
+    """
+
+    def __init__(
+        self, length: int, root: str | None, rule: Rule[LabelledSet], sizes: Sizes, loading: CachedLoading
+    ) -> None:
+        super().__init__(length, loading)
+        self.root, self.rule, self.sizes = root, rule, sizes
+
+    @abstractmethod
+    def released(self, root: str) -> Source:
+        """The released files of a folder."""
+
+    def source(self) -> Source:
+        if self.root is not None:
+            return self.released(self.root)
+        loading = self.loading
+        return Drawn(type(self).__name__, self.rule, self.sizes.by_split(), loading.seed, loading.num_workers)
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"generated": self.root is None}
+
+    def training_batches(self, shard: Shard) -> Dataset[Batch]:
+        if self.root is None and self.sizes.num_train is None:
+            return FreshBatches(self.rule, self.collate().batch, self.loading, shard)
+        return super().training_batches(shard)

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "lcsm"
 ORDER = [
     "errors",
     "shapes",
+    "batch",
     "parameters",
     "structures",
     "ops",
@@ -24,7 +25,7 @@ ORDER = [
 # Layers that stand beside the order, with what they may import.
 BESIDE = {
     "components": {"errors"},
-    "data": {"errors", "data"},
+    "data": {"errors", "batch", "data"},
     "config": {"errors", "components", "config"},
     "cli": {"errors", "config", "commands", "cli"},
     "__main__": {"cli"},
@@ -78,4 +79,4 @@ def test_files_and_functions_stay_short(path: Path):
 
 
 def test_no_symbol_of_the_data_package_comes_from_the_core():
-    assert all(imported_layers(path) <= {"errors", "data"} for path in FILES if layer(path) == "data")
+    assert all(imported_layers(path) <= {"errors", "batch", "data"} for path in FILES if layer(path) == "data")

@@ -9,16 +9,16 @@ import torch
 from lightning import LightningDataModule, seed_everything
 from torch import nn
 
+from lcsm.batch import MEANING, Targets
 from lcsm.commands.combination import find_local_modules
 from lcsm.components import resolve
+from lcsm.data.base import BatchDataModule
+from lcsm.data.tokenizer import ByteTokenizer
 from lcsm.errors import UsageError
 from lcsm.models.build import build_for
 from lcsm.tasks.base import Task
 from lcsm.training.parameter_groups import build_optimiser, check_rates, parameter_groups
 from lcsm.training.run import check_trainer
-
-LABELLED = ("targets at every position", "a label for each sequence", "a label for each pair of sequences")
-TASKS = ("task=lm or task=mqar", "task=classification", "task=matching")
 
 
 def prepare(config: dict[str, Any]) -> None:
@@ -38,21 +38,32 @@ def build(group: str, config: dict[str, Any], base: type, **provided: Any) -> An
     return component(**provided, **{key: value for key, value in node.items() if key != "_target_"})
 
 
-def build_datamodule(config: dict[str, Any]) -> Any:
-    """The data module before its data are read.
+def data_class(config: dict[str, Any]) -> type[Any]:
+    """The class of the data.
 
     Raises:
         UsageError: the task is not one for these data.
     """
-    datamodule = build("data", config, LightningDataModule)
+    kind: type[Any] = resolve("data", config["data"], LightningDataModule, config["allow_targets"])
     task: type[Any] = resolve("task", config["task"], Task, config["allow_targets"])
-    wanted, found = task.documents, documents(datamodule)
-    if wanted != found:
-        name = type(datamodule).__name__
+    found: Targets = getattr(kind, "targets", "positions")
+    if task.targets != found:
+        fitting = f"task={kind.task}" if issubclass(kind, BatchDataModule) else "another task"
         raise UsageError(
-            f"{config['task']['_target_'].rpartition('.')[2]} learns from {LABELLED[wanted]}, but {name} has "
-            f"{LABELLED[found]}:\nuse {TASKS[found]} for these data, or other data"
+            f"{task.__name__} learns from {MEANING[task.targets]}, but {kind.__name__} has {MEANING[found]}:\n"
+            f"use {fitting} for these data, or other data"
         )
+    return kind
+
+
+def build_datamodule(config: dict[str, Any]) -> Any:
+    """The data module before its data are read.
+
+    Raises:
+        UsageError: the task is not one for these data, or a setting does not fit.
+    """
+    data_class(config)
+    datamodule = build("data", config, LightningDataModule)
     nodes = [config["oscillation"], *(node.get("oscillation") for node in config["mixers"].values())]
     if any(node and node.get("irregular") for node in nodes) and not getattr(datamodule, "irregular", False):
         raise UsageError(
@@ -82,16 +93,17 @@ def check_groups(config: dict[str, Any]) -> None:
     """
     if not any((own or {}).get("match") for own in (config["optim"].get("groups") or {}).values()):
         return
-    datamodule = build_datamodule(config)
-    # no vocabulary changes a name
-    vocab_size, facts = (datamodule.vocab_size, datamodule.kind()) if documents(datamodule) else (2, {})
+    vocab_size, _, kind = sizes(config)
     with torch.device("meta"):
-        parameter_groups(build_for(config, vocab_size, facts), config["optim"])
+        parameter_groups(build_for(config, vocab_size, kind), config["optim"])
 
 
-def documents(datamodule: Any) -> int:
-    """Sequences that have a label together; 0 where positions have their own."""
-    return getattr(datamodule, "documents", 0)
+def sizes(config: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
+    """Vocabulary, length and kind of labels that the data have, as far as that is known before they are read."""
+    data, kind = config["data"], data_class(config)
+    if issubclass(kind, BatchDataModule):
+        return kind.preview({key: value for key, value in data.items() if key != "_target_"})
+    return data.get("vocab_size") or ByteTokenizer.vocab_size, data.get("length") or 1024, {}
 
 
 def build_data(config: dict[str, Any]) -> Any:
@@ -104,5 +116,5 @@ def build_data(config: dict[str, Any]) -> Any:
 
 def build_task(config: dict[str, Any], datamodule: Any) -> Task:
     """The model in its task."""
-    model = build_for(config, datamodule.vocab_size, datamodule.describe() if documents(datamodule) else {})
+    model = build_for(config, datamodule.vocab_size, datamodule.describe())
     return build("task", config, Task, model=model, optimise=build_optimiser(config))

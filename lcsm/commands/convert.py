@@ -119,7 +119,7 @@ def measured(checkpoint: Any, model: Any, converted: Any, overrides: Sequence[st
 
     before, after = metrics(model), metrics(converted.model)
     loaders = datamodule.val_dataloader()
-    batch = next(iter(loaders[0] if isinstance(loaders, (list, tuple)) else loaders))
+    batch: Any = next(iter(loaders[0] if isinstance(loaders, (list, tuple)) else loaders))
     batch = {name: batch[name][:COMPARED] for name in ("tokens", "segments", "dt") if name in batch}
     model.eval(), converted.model.eval()
     scores = [Score(name, value, after[name]) for name, value in before.items()]

@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
     checkpoint = load(options["ckpt"], options["threads"], options["allow_targets"])
     config = scoring_config(checkpoint, overrides)
 
-    from lcsm.commands.building import build_data, build_task, documents, prepare
+    from lcsm.commands.building import build_data, build_task, prepare
     from lcsm.commands.combination import check_learning
     from lcsm.training.checkpoints import load_weights
     from lcsm.training.rank import is_first_rank
@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     prepare(config | {"threads": options["threads"] or config["threads"]})
     datamodule = build_data(config)
     check_vocabulary(datamodule, checkpoint)
-    require_fit(checkpoint, config, datamodule.vocab_size, datamodule.describe() if documents(datamodule) else {})
+    require_fit(checkpoint, config, datamodule.vocab_size, datamodule.describe())
     if options["split"] == "test":
         score_test(datamodule)
     task = build_task(config, datamodule)

@@ -83,7 +83,8 @@ def row(name: str, words: Sequence[str], length: int | None) -> dict[str, Any]:
         words: further words of the command line, such as those of `settings`.
         length: position at which state and cost are given; None takes that of the data.
     """
-    from lcsm.commands.show import describe, sizes
+    from lcsm.commands.building import sizes
+    from lcsm.commands.show import describe
 
     config = make_plan([f"model={name}", *words]).jobs[0].config
     pattern = config["model"]["pattern"]

@@ -20,9 +20,6 @@ OPTIONS = {
     "length": Option(int, "position at which state size and cost are given; none takes data.length"),
     "all": Option(bool, "one row for every named model, at task=lm model.d_model=256 unless said otherwise", False),
 }
-BYTES = 257
-# data that have a label for each sequence
-LABELLED = "lcsm.data.labelled."
 EXAMPLES = (
     "lcsm show model=attention",
     "lcsm show oscillation=dense mixer.state_dim=16 --format markdown",
@@ -55,6 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     if plan.sweep:
         raise UsageError("lcsm show describes one model: leave out -m and give every key one value")
 
+    from lcsm.commands.building import sizes
     from lcsm.commands.combination import check_models
 
     check_models(plan)
@@ -99,30 +97,10 @@ def run_all(options: dict[str, Any], words: Sequence[str]) -> int:
     return 0
 
 
-def sizes(config: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
-    """Vocabulary, length and kind of labels that the data have, as far as that is known before they are read."""
-    data = config["data"]
-    if not data["_target_"].startswith(LABELLED):
-        return data.get("vocab_size") or default_vocabulary(data), data.get("length") or 1024, {}
-    from lcsm.commands.building import build_datamodule
-
-    datamodule = build_datamodule(config)
-    return datamodule.vocab_size, datamodule.length, datamodule.kind()
-
-
 def check_length(length: int) -> None:
     """Refuse a position before the first token."""
     if length < 1:
         raise UsageError(f"length={length} must be at least 1")
-
-
-def default_vocabulary(data: dict[str, Any]) -> int:
-    """Token ids of a text whose vocabulary has the size of its tokenizer."""
-    if data.get("tokenizer") != "bpe":
-        return BYTES
-    from lcsm.data.text import BPE_SIZE
-
-    return BPE_SIZE
 
 
 def describe(config: dict[str, Any], vocab_size: int, length: int, labels: dict[str, Any]) -> dict[str, Any]:

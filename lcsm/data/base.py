@@ -1,19 +1,20 @@
 """The part that all data modules share: loaders whose batches are functions of a global batch index."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lcsm.data.sampling import Batch, BatchIndices, Shard, even_batches
+from lcsm.batch import Batch, Targets
+from lcsm.data.sampling import BatchIndices, Shard, even_batches
 from lcsm.data.settings import Loading, require_integer
 from lcsm.errors import UsageError
 
 
-class EvaluationBatches(Dataset[Batch]):
+class EvaluationBatches(Dataset[Batch], ABC):
     """A finite list of batches, each holding this process's part of a global batch.
 
     Args:
@@ -46,7 +47,7 @@ class EvaluationBatches(Dataset[Batch]):
         """A batch of consecutive rows."""
 
 
-class BatchDataModule(lightning.LightningDataModule):
+class BatchDataModule(lightning.LightningDataModule, ABC):
     """Loaders over global batch indices; one batch is one item of its dataset, so worker processes change nothing.
 
     `batch_size` counts the rows of the global batch. With several processes each takes its own slice, so that one and
@@ -55,9 +56,15 @@ class BatchDataModule(lightning.LightningDataModule):
     Args:
         length: tokens in a training row.
         loading: how batches are loaded.
+    Attributes:
+        targets: what is to be learnt from the data.
+        task: an option of task/ that learns it.
     Raises:
         UsageError: the length is no integer >= 1.
     """
+
+    targets: ClassVar[Targets] = "positions"
+    task: ClassVar[str] = "lm"
 
     def __init__(self, length: int, loading: Loading) -> None:
         super().__init__()
@@ -69,6 +76,12 @@ class BatchDataModule(lightning.LightningDataModule):
         # the split that validation loaders read; `lcsm evaluate split=test` sets it, a run never does
         self.scored_split = "validation"
 
+    @classmethod
+    def preview(cls, settings: Mapping[str, Any]) -> tuple[int, int, dict[str, Any]]:
+        """Vocabulary, length and kind of the data that settings describe, as far as that is known without reading."""
+        module = cls(**settings)
+        return module.vocab_size, module.length, module.kind()
+
     @property
     @abstractmethod
     def vocab_size(self) -> int:
@@ -78,6 +91,10 @@ class BatchDataModule(lightning.LightningDataModule):
     @abstractmethod
     def val_names(self) -> list[str]:
         """Names of the loaders of the scored split, as multiples of the training length: "1x", "2x"."""
+
+    def kind(self) -> dict[str, Any]:
+        """What a model must know of the labels; empty where positions have their own targets."""
+        return {}
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from lcsm.batch import Batch
 from lcsm.data.base import EvaluationBatches
 from lcsm.data.rules import Rule
-from lcsm.data.sampling import Batch, EpochOrder, Shard
+from lcsm.data.sampling import EpochOrder, Shard
 from lcsm.data.settings import Loading
 
 # (examples, indices of this process's rows, indices of all rows of the global batch) -> batch

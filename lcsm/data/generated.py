@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from lcsm.batch import NOT_SCORED, Batch
 from lcsm.data.base import BatchDataModule, EvaluationBatches
 from lcsm.data.batches import EpochBatches, FreshBatches, OrderedBatches
 from lcsm.data.rules import Rule
-from lcsm.data.sampling import TEST, TRAIN, VALIDATION, Batch, Shard
+from lcsm.data.sampling import TEST, TRAIN, VALIDATION, Shard
 from lcsm.data.settings import Loading, require_integer, require_multiples, require_sizes
 from lcsm.errors import UsageError
-
-NOT_SCORED = -100
 
 
 @dataclass(frozen=True)
@@ -130,13 +129,15 @@ class Sets:
 class GeneratedData(BatchDataModule):
     """Rows that a rule draws.
 
-    A batch has `tokens`, `targets` and `groups`.
+    A batch has `tokens`, `targets` and `groups`; see `lcsm.batch`.
 
     Args:
         rule: how rows are made.
         sets: how many of them.
         loading: how batches are loaded. Rows of k times the length come in batches of batch_size / k.
     """
+
+    task = "mqar"
 
     def __init__(self, rule: RowRule, sets: Sets, loading: Loading) -> None:
         super().__init__(rule.length, loading)

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from lcsm.batch import NOT_SCORED, Batch
 from lcsm.data.base import EvaluationBatches
-from lcsm.data.sampling import TRAIN, Batch, EpochOrder, Shard, stream
+from lcsm.data.sampling import TRAIN, EpochOrder, Shard, stream
 from lcsm.data.settings import Loading
-
-NOT_SCORED = -100
 
 
 class TokenStore:
@@ -58,7 +57,7 @@ class TokenStore:
         if is_text is not None:
             lengths = np.where(is_text[:, 1:], lengths, 0)
             targets[~is_text[:, 1:]] = NOT_SCORED
-        batch = {
+        batch: Batch = {
             "tokens": torch.from_numpy(tokens),
             "targets": torch.from_numpy(targets),
             "bytes": torch.from_numpy(lengths.sum(axis=1)),

@@ -2,12 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
-
-Batch = dict[str, Any]
 
 # the first element of every random stream's path, so that no two splits share numbers
 TRAIN, VALIDATION, TEST = 0, 1, 2

@@ -2,16 +2,17 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
+from lcsm.batch import Batch
 from lcsm.data.base import BatchDataModule, EvaluationBatches
 from lcsm.data.corpus import Corpus
 from lcsm.data.packing import EvaluationRows, TokenStore, TrainingBatches, scored_tokens
-from lcsm.data.sampling import Batch, Shard
+from lcsm.data.sampling import Shard
 from lcsm.data.settings import CachedLoading, require_integer, require_multiples, require_sizes
 from lcsm.data.token_cache import PreparedText, prepare_text
 from lcsm.data.tokenizer import LARGEST_VOCABULARY, ByteTokenizer, Tokenizer
@@ -73,9 +74,9 @@ class TextSettings:
 class TextData(BatchDataModule):
     """Packed rows of tokenised documents; each target is the token after its input.
 
-    A batch has `tokens` and `targets`, int64 [B L]; `bytes`, int64 [B], the bytes of text that the scored targets stand
-    for (an end of a document is scored and counts as none); with `packing=documents` also `segments`, int64 [B L].
-    The text is read and tokenised when first needed; reading `vocab_size` of a trained vocabulary already needs it.
+    A batch has `tokens`, `targets` and `bytes` (an end of a document is scored and counts as none), with
+    `packing=documents` also `segments`; see `lcsm.batch`. The text is read and tokenised when first needed; reading
+    `vocab_size` of a trained vocabulary already needs it.
 
     Args:
         text: how it becomes rows.
@@ -95,6 +96,12 @@ class TextData(BatchDataModule):
         self._prepared: PreparedText | None = None
         self._test: PreparedText | None = None
         self._corpus: Corpus | None = None
+
+    @classmethod
+    def preview(cls, settings: Mapping[str, Any]) -> tuple[int, int, dict[str, Any]]:
+        # what is asked for: the size of a trained vocabulary, and whether there is a text, takes reading it
+        asked = TextSettings(**{name: settings[name] for name in TextSettings.__dataclass_fields__})
+        return asked.asked_size or ByteTokenizer.vocab_size, asked.length, {}
 
     @abstractmethod
     def load_corpus(self) -> Corpus:

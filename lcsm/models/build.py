@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from lcsm.batch import Targets
 from lcsm.components import resolve
 from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
@@ -214,20 +215,20 @@ def build_model(config: dict[str, Any], vocab_size: int) -> LanguageModel:
 
 
 def build_classifier(
-    config: dict[str, Any], num_classes: int, vocab_size: int | None, num_features: int | None, documents: int
+    config: dict[str, Any], num_classes: int, vocab_size: int | None, num_features: int | None, targets: Targets
 ) -> SequenceClassifier:
     """The classifier that a configuration describes, with initial values drawn from config["seed"].
 
     Args:
         config: the resolved configuration as plain dictionaries.
         num_classes, vocab_size, num_features: as in `SequenceClassifier`, from the data.
-        documents: sequences of each example, 1 or 2.
+        targets: "sequence", or "pair" where two sequences have a label together.
     Raises:
         UsageError: as in `build_model`.
     """
     model, builder = config["model"], Builder(config)
     backbone = builder.backbone()
-    kind = PairClassifier if documents == 2 else SequenceClassifier
+    kind = PairClassifier if targets == "pair" else SequenceClassifier
     with seeded(config["seed"], "embedding"):
         classifier = kind(
             backbone,
@@ -247,11 +248,11 @@ def build_for(config: dict[str, Any], vocab_size: int, facts: Mapping[str, Any])
     Args:
         config: the resolved configuration as plain dictionaries.
         vocab_size: V, 0 where the data are vectors.
-        facts: what the data say of themselves; labelled data have `num_classes`, `num_features` and `documents`.
+        facts: what the data say of themselves; labelled data have `num_classes`, `num_features` and `targets`.
     """
     if "num_classes" not in facts:
         return build_model(config, vocab_size)
-    return build_classifier(config, facts["num_classes"], vocab_size or None, facts["num_features"], facts["documents"])
+    return build_classifier(config, facts["num_classes"], vocab_size or None, facts["num_features"], facts["targets"])
 
 
 def check_model(config: dict[str, Any]) -> dict[str, Mixer]:

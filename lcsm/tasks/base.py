@@ -14,11 +14,9 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lcsm.batch import NOT_SCORED, Batch, Sequences, Targets
 from lcsm.structures import Context
 
-IGNORED = -100
-
-Batch = dict[str, Any]
 Optimise = Callable[[nn.Module], tuple[Optimizer, LRScheduler]]
 
 
@@ -33,17 +31,13 @@ def token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """
     classes = logits.shape[-1]
     flat = targets.reshape(-1)
-    nats = functional.cross_entropy(logits.reshape(-1, classes).float(), flat, ignore_index=IGNORED, reduction="sum")
-    return nats, (flat != IGNORED).sum()
+    nats = functional.cross_entropy(logits.reshape(-1, classes).float(), flat, ignore_index=NOT_SCORED, reduction="sum")
+    return nats, (flat != NOT_SCORED).sum()
 
 
-def context_of(batch: Batch, prefix: str = "") -> Context | None:
-    """Document ids `segments` and step lengths `dt` of a batch, [B L]; None where it has neither.
-
-    Args:
-        prefix: what the names of the batch begin with.
-    """
-    segments, dt = (batch.get(prefix + name) for name in ("segments", "dt"))
+def context_of(rows: Sequences) -> Context | None:
+    """Document ids and step lengths of some sequences; None where they have neither."""
+    segments, dt = rows.get("segments"), rows.get("dt")
     return None if segments is None and dt is None else Context(segments=segments, dt=dt)
 
 
@@ -84,7 +78,7 @@ class Task(LightningModule, ABC):
     Attributes:
         monitor, mode: the validation metric that decides which checkpoint is best, and its direction.
         stop_at: value of the metric at which training may stop, None for never.
-        documents: sequences that have a label together, 0 where positions have their own.
+        targets: what the task learns from.
         predicts_next: whether the targets are later tokens, which the model must not see.
         step_metrics: what the present step has to report; callbacks add to it and a recorder writes it.
     """
@@ -92,7 +86,7 @@ class Task(LightningModule, ABC):
     monitor = "val/loss"
     mode = "min"
     stop_at: float | None = None
-    documents = 0
+    targets: Targets = "positions"
     predicts_next = False
 
     def __init__(self, model: nn.Module, optimise: Optimise) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lcsm.batch import Batch, Sequences, Targets
 from lcsm.structures import Context
-from lcsm.tasks.base import Batch, Task, context_of, token_loss
+from lcsm.tasks.base import Task, context_of, token_loss
 
 
 class Classification(Task):
@@ -16,11 +17,11 @@ class Classification(Task):
 
     monitor = "val/accuracy"
     mode = "max"
-    documents = 1
+    targets: Targets = "sequence"
 
     def sequences(self, batch: Batch) -> tuple[Tensor, Tensor, Context | None]:
-        """Inputs, mask and document ids of all sequences of a batch."""
-        return sequences(batch, "")
+        """Inputs, mask and context of all sequences of a batch."""
+        return parts(batch)
 
     def logits(self, batch: Batch) -> Tensor:
         """The model's prediction for a batch, [B classes]."""
@@ -43,7 +44,6 @@ class Classification(Task):
         return {f"val/loss{suffix}": totals["nats"] / count, f"val/accuracy{suffix}": totals["correct"] / count}
 
 
-def sequences(batch: Batch, prefix: str) -> tuple[Tensor, Tensor, Context | None]:
-    """Inputs, mask and context under the names of a batch that begin with `prefix`."""
-    inputs = batch[f"{prefix}tokens"] if f"{prefix}tokens" in batch else batch[f"{prefix}inputs"]
-    return inputs, batch[f"{prefix}mask"], context_of(batch, prefix)
+def parts(rows: Sequences) -> tuple[Tensor, Tensor, Context | None]:
+    """Inputs, mask and context of some sequences."""
+    return rows["tokens"] if "tokens" in rows else rows["inputs"], rows["mask"], context_of(rows)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lcsm.batch import Batch
 from lcsm.conversion.model import find_sites
 from lcsm.conversion.penalty import hankel_penalty
 from lcsm.errors import UsageError
 from lcsm.models.language_model import LanguageModel
 from lcsm.stages.settings import positive
-from lcsm.tasks.base import Batch, Optimise
+from lcsm.tasks.base import Optimise
 from lcsm.tasks.language_modelling import LanguageModelling
 
 

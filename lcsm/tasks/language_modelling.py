@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from lcsm.tasks.base import Batch, Task, token_loss
+from lcsm.batch import Batch
+from lcsm.tasks.base import Task, token_loss
 
 # exp of more nats than this is infinite in float32 and says nothing
 LARGEST_LOSS = 80.0

@@ -5,22 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lcsm.batch import Batch
 from lcsm.structures import Context
-from lcsm.tasks.base import Batch
-from lcsm.tasks.classification import Classification, sequences
+from lcsm.tasks.classification import Classification, parts
 
 
 class Matching(Classification):
-    """Cross entropy and accuracy over pairs of sequences; metrics as in `Classification`.
+    """Cross entropy and accuracy over pairs of sequences; metrics as in `Classification`."""
 
-    The second sequences of a batch are named `other_tokens`, `other_mask`, `other_segments` and `other_dt`, and have
-    the length of the first ones.
-    """
-
-    documents = 2
+    targets = "pair"
 
     def sequences(self, batch: Batch) -> tuple[Tensor, Tensor, Context | None]:
-        (first, mask, context), (second, other_mask, other) = sequences(batch, ""), sequences(batch, "other_")
+        (first, mask, context), (second, other_mask, other) = parts(batch), parts(batch["other"])
         both = (
             None
             if context is None or other is None

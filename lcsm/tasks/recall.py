@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lcsm.tasks.base import IGNORED, Batch, Task, context_of, token_loss
+from lcsm.batch import NOT_SCORED, Batch
+from lcsm.tasks.base import Task, context_of, token_loss
 
 if TYPE_CHECKING:
     from lcsm.models.language_model import LanguageModel
@@ -30,7 +31,7 @@ class Recall(Task):
 
         Most positions of a recall task are not scored; the head is applied to the others only.
         """
-        places = batch["targets"] != IGNORED
+        places = batch["targets"] != NOT_SCORED
         hidden = self.model.hidden(batch["tokens"], context=context_of(batch))[0]
         return self.model.read_out(hidden[places]), batch["targets"][places]
 
@@ -44,7 +45,7 @@ class Recall(Task):
         correct = logits.argmax(-1) == targets
         totals = self.totals[dataloader_idx]
         totals.add(nats=nats, count=count, correct=correct.sum())
-        places = batch["targets"] != IGNORED
+        places = batch["targets"] != NOT_SCORED
         for name, labels in batch.get("groups", {}).items():
             # a label of a whole row is one of all its positions
             of_scored = (labels if labels.ndim == 2 else labels[:, None].expand_as(places))[places]

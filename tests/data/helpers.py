@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from lcsm.batch import Batch
 from lcsm.data.mqar import Mqar
-from lcsm.data.sampling import Batch
 from lcsm.data.text_files import TextFiles
 
 TEXT = "".join(f"line {i} of a text that repeats: hello world, hello words\n" for i in range(200))

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from lcsm.batch import Batch
 from lcsm.data.base import BatchDataModule
 from lcsm.data.mqar import MqarRule
-from lcsm.data.sampling import TRAIN, Batch, Shard
+from lcsm.data.sampling import TRAIN, Shard
 from lcsm.errors import UsageError
 from tests.data.helpers import assert_same, make_mqar
 from tests.data.labelled_helpers import make_listops, make_pathfinder

@@ -75,9 +75,9 @@ def test_missing_reviews_are_named(tmp_path: Path):
 
 def test_pairs_have_two_sequences_of_one_length(tmp_path: Path):
     batch = make_aan(tmp_path / "aan").evaluation_batches("validation", Shard())["1x"][0]
-    assert batch["tokens"].shape == batch["other_tokens"].shape
-    assert batch["mask"].sum(1).tolist() == [11] and batch["other_mask"].sum(1).tolist() == [20]
-    assert bytes(batch["other_tokens"][0][:6].numpy().astype(np.uint8) - 2) == b"second"
+    assert batch["tokens"].shape == batch["other"]["tokens"].shape
+    assert batch["mask"].sum(1).tolist() == [11] and batch["other"]["mask"].sum(1).tolist() == [20]
+    assert bytes(batch["other"]["tokens"][0][:6].numpy().astype(np.uint8) - 2) == b"second"
     longest = make_aan(tmp_path / "aan").prepare().load("train").documents[0].lengths
     assert longest.tolist() == [11, 2, 64]
 

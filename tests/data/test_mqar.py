@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lcsm.data.generated import NOT_SCORED, Rows
+from lcsm.batch import NOT_SCORED
+from lcsm.data.generated import Rows
 from lcsm.data.mqar import MqarRule, distinct, smallest
 from lcsm.data.sampling import stream
 from lcsm.errors import UsageError

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map
 
+from lcsm.batch import Batch
 from lcsm.data.base import BatchDataModule
-from lcsm.data.sampling import Batch, BatchIndices, EpochOrder, Shard, even_batches, stream
+from lcsm.data.sampling import BatchIndices, EpochOrder, Shard, even_batches, stream
 from lcsm.errors import UsageError
 from tests.data.helpers import assert_same, make_mqar, make_text, take
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from lcsm.batch import NOT_SCORED
 from lcsm.data import token_cache
 from lcsm.data.corpus import HoldOut
-from lcsm.data.packing import NOT_SCORED, TokenStore
+from lcsm.data.packing import TokenStore
 from lcsm.data.sampling import Shard
 from lcsm.data.text import TextData
 from lcsm.data.tokenizer import tokenizer_from_state

@@ -33,7 +33,7 @@ SPREADS: dict[str, tuple[Callable[[], torch.Tensor], float]] = {
     "taps of LongConv": (lambda: longconv().taps, 0.05),
     "embedding": (lambda: build_model(compose(*WORDS), V).embedding.weight, 0.3),
     "head": (lambda: build_model(compose(*WORDS, "model.tie_embeddings=false"), V).head.weight, 0.3),
-    "encoder": (lambda: build_classifier(compose(*WORDS), 3, V, None, 1).encoder.weight, 0.3),
+    "encoder": (lambda: build_classifier(compose(*WORDS), 3, V, None, "sequence").encoder.weight, 0.3),
 }
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lcsm.batch import Targets
 from lcsm.models.build import build_classifier, build_model
 from lcsm.models.generation import generate
 from lcsm.models.language_model import LanguageModel
@@ -70,11 +71,11 @@ def test_a_model_with_a_cap_writes_what_its_parallel_form_expects():
     assert new == logits[0, len(prompt) - 1 : -1].argmax(-1).tolist()
 
 
-@pytest.mark.parametrize("documents", [1, 2])
-def test_a_cap_bends_the_logits_of_a_classifier(documents: int):
+@pytest.mark.parametrize("targets", ["sequence", "pair"])
+def test_a_cap_bends_the_logits_of_a_classifier(targets: Targets):
     words = ("model=mlstm", "task=classification", "model.d_model=16", "model.num_layers=1")
     capped, free = (
-        build_classifier(compose(*words, f"model.logit_cap={cap}"), 3, 11, None, documents).eval()
+        build_classifier(compose(*words, f"model.logit_cap={cap}"), 3, 11, None, targets).eval()
         for cap in (0.1, "null")
     )
     tokens = torch.randint(11, (2, 9))

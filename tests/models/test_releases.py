@@ -225,7 +225,7 @@ def test_weights_of_a_release_are_drawn_from_the_seed_and_their_own_name():
 
 def test_classifiers_start_their_layers_so_and_their_embedding_as_the_task_says():
     config = compose("model=griffin", "task=classification", "model.init=release", f"model.d_model={WIDTH}")
-    model = build_classifier(config, 3, VOCABULARY, None, 1)
+    model = build_classifier(config, 3, VOCABULARY, None, "sequence")
     assert root_mean_square(model.encoder.weight) == pytest.approx(1.0, rel=5 / sqrt(2 * VOCABULARY * WIDTH))
     assert root_mean_square(model.backbone.layers[0].mixer.output.gate.weight) == pytest.approx(WIDTH**-0.5, rel=0.06)
 

@@ -111,7 +111,7 @@ def test_a_pair_is_judged_by_both_sequences_alone(tmp_path: Path):
     task = build_task(settings, data).double().eval()
     assert isinstance(task, Matching)
     batch = take(data.train_dataloader(), 1)[0]
-    first, second = (batch[f"{prefix}tokens"][0, : batch[f"{prefix}mask"][0].sum()] for prefix in ("", "other_"))
+    first, second = (rows["tokens"][0, : rows["mask"][0].sum()] for rows in (batch, batch["other"]))
     alone = task.model.head(task.model.encode(first[None]), task.model.encode(second[None]))
     torch.testing.assert_close(task.logits(batch)[:1], alone, rtol=1e-6, atol=1e-8)
 
@@ -125,7 +125,7 @@ def test_the_pair_head_is_an_mlp_of_the_four_features():
 
 
 def test_tied_dropout_drops_a_channel_in_the_whole_sequence():
-    model = build_classifier(config("s5", "model.dropout=0.5", "block.tied_dropout=true"), 10, 17, None, 1)
+    model = build_classifier(config("s5", "model.dropout=0.5", "block.tied_dropout=true"), 10, 17, None, "sequence")
     dropped = model.backbone.layers[0].dropout(torch.ones(4, 7, 16))
     assert ((dropped == 0) | (dropped == 2)).all() and (dropped == dropped[:, :1]).all()
     assert 0 < float((dropped == 0).double().mean()) < 1
@@ -176,7 +176,7 @@ def test_published_settings_compose_and_build(name: str):
 def rates(name: str) -> dict[str, tuple[float, float]]:
     """Rate and decay of every parameter of one layer."""
     settings = make_plan([f"experiment={name}", "model.num_layers=1"]).jobs[0].config
-    model = build_classifier(settings, 10, 17, None, 1)
+    model = build_classifier(settings, 10, 17, None, "sequence")
     rows = group_table(parameter_groups(model, settings["optim"]))
     return {
         p.removeprefix("backbone.layers.0."): (row["lr"], row["weight_decay"])

@@ -1,16 +1,18 @@
 """Data modules whose examples are whole sequences with a label: padded batches, masks, splits."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from lcsm.batch import Batch, Targets
+from lcsm.batch import Sequences as Inputs
 from lcsm.data.base import BatchDataModule, EvaluationBatches
 from lcsm.data.batches import EpochBatches, OrderedBatches
 from lcsm.data.labelled.store import LabelledSet, Sequences, Source, Stored, stored
-from lcsm.data.sampling import Batch, Shard
+from lcsm.data.sampling import Shard
 from lcsm.data.settings import CachedLoading
 
 # rows are padded to a multiple of this, so that few different lengths occur
@@ -37,36 +39,38 @@ class Collate:
             together: indices of all rows of the global batch.
         """
         length = self.padded_length(max(int(part.lengths[together].max()) for part in examples.documents))
-        batch = {"labels": torch.from_numpy(examples.labels[mine])}
-        for prefix, document in zip(("", "other_"), examples.documents, strict=False):
-            batch |= {f"{prefix}{name}": part for name, part in self.rows(document, mine, length).items()}
-        if not examples.ragged:
-            batch = {name: part for name, part in batch.items() if not name.endswith("segments")}
+        first, *others = (self.rows(document, mine, length, examples.ragged) for document in examples.documents)
+        batch: Batch = {"labels": torch.from_numpy(examples.labels[mine]), **first}
+        if others:
+            batch["other"] = others[0]
         return batch
 
     def padded_length(self, longest: int) -> int:
         """The next multiple of LENGTH_STEP, within the longest row."""
         return max(longest, min(-(-longest // LENGTH_STEP) * LENGTH_STEP, self.length))
 
-    def rows(self, document: Sequences, chosen: np.ndarray, length: int) -> Batch:
-        """`tokens` or `inputs`, `mask` and `segments` of some sequences."""
+    def rows(self, document: Sequences, chosen: np.ndarray, length: int, ragged: bool) -> Inputs:
+        """Some sequences, in `segments` of their own where their lengths differ."""
         values = document.padded(chosen, length)
         mask = np.arange(length) < document.lengths[chosen, None]
-        rows = {"mask": torch.from_numpy(mask), "segments": torch.from_numpy((~mask).astype(np.int64))}
+        rows: Inputs = {"mask": torch.from_numpy(mask)}
+        if ragged:
+            rows["segments"] = torch.from_numpy((~mask).astype(np.int64))
         if self.scale is None:
-            return rows | {"tokens": torch.from_numpy(values.astype(np.int64))}
+            rows["tokens"] = torch.from_numpy(values.astype(np.int64))
+            return rows
         mean, deviation = self.scale
         numbers = np.where(mask, (values.astype(np.float32) - np.float32(mean)) / np.float32(deviation), np.float32(0))
-        return rows | {"inputs": torch.from_numpy(numbers)[..., None]}
+        rows["inputs"] = torch.from_numpy(numbers)[..., None]
+        return rows
 
 
 class LabelledData(BatchDataModule):
     """Sequences with one label each, or pairs of sequences with one label.
 
-    A batch has `labels`, int64 [B]; `tokens`, int64 [B L], or `inputs`, float32 [B L F]; `mask`, bool [B L], True where
-    a position belongs to the sequence; and where lengths differ `segments`, int64 [B L], 0 in the sequence and 1 in the
-    padding behind it. A batch of pairs has the second sequence under `other_tokens`, `other_mask` and `other_segments`.
-    Rows are padded to the longest of their global batch, rounded up to a multiple of 64, and not beyond `length`.
+    A batch has `labels`, `mask`, `tokens` or `inputs`, where lengths differ `segments` (0 in the sequence and 1 in the
+    padding behind it), and of pairs the second sequences under `other`; see `lcsm.batch`. Rows are padded to the
+    longest of their global batch, rounded up to a multiple of 64, and not beyond `length`.
 
     Args:
         length: longest row.
@@ -74,13 +78,13 @@ class LabelledData(BatchDataModule):
     Attributes:
         num_classes: number of labels.
         num_features: F where inputs are vectors; None where they are tokens.
-        documents: sequences of each example, 1 or 2.
         scale: mean and standard deviation that are taken off vectors.
     """
 
     num_classes: int
     num_features: int | None = None
-    documents: int = 1
+    targets: ClassVar[Targets] = "sequence"
+    task = "classification"
     scale: tuple[float, float] | None = None
     # ids of tokens; 0 for vectors
     num_tokens: int = 0
@@ -110,7 +114,7 @@ class LabelledData(BatchDataModule):
             UsageError: files are missing or broken, or the cache cannot be written.
         """
         if self._stored is None:
-            self._stored = stored(self.source(), self.documents, self.loading.cache_dir)
+            self._stored = stored(self.source(), 1 + (self.targets == "pair"), self.loading.cache_dir)
         return self._stored
 
     def prepare_data(self) -> None:
@@ -120,12 +124,7 @@ class LabelledData(BatchDataModule):
         self.prepare()
 
     def kind(self) -> dict[str, Any]:
-        """What a model must know about the data before they are read."""
-        return {
-            "num_classes": self.num_classes,
-            "num_features": self.num_features,
-            "documents": self.documents,
-        }
+        return {"num_classes": self.num_classes, "num_features": self.num_features, "targets": self.targets}
 
     def describe(self) -> dict[str, Any]:
         """Kind, sizes and hashes of the splits."""

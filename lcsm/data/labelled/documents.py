@@ -159,7 +159,8 @@ class Aan(LabelledData):
 
     num_classes = 2
     num_tokens = NUM_IDS
-    documents = 2
+    targets = "pair"
+    task = "matching"
 
     @flat
     def __init__(self, root: str | None, length: int, loading: CachedLoading) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from lcsm.batch import Batch
 from lcsm.data.batches import FreshBatches
 from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.store import SPLITS, LabelledSet, Source
 from lcsm.data.rules import Rule
-from lcsm.data.sampling import Batch, Shard
+from lcsm.data.sampling import Shard
 from lcsm.data.settings import CachedLoading, require_sizes
 
 

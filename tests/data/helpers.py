@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lcsm.batch import Batch
+from lcsm.data.copying import Copying
 from lcsm.data.mqar import Mqar
 from lcsm.data.text_files import TextFiles
 
@@ -28,6 +29,22 @@ def make_mqar(**settings: Any) -> Mqar:
         "seed": 3,
     }
     return Mqar(**(defaults | settings))
+
+
+def make_copying(**settings: Any) -> Copying:
+    defaults: dict[str, Any] = {
+        "length": 17,
+        "vocab_size": 12,
+        "num_symbols": [2, 8],
+        "forced": True,
+        "num_train": None,
+        "num_val": 20,
+        "val_lengths": [1, 2],
+        "batch_size": 8,
+        "num_workers": 0,
+        "seed": 3,
+    }
+    return Copying(**(defaults | settings))
 
 
 def make_text(

@@ -17,17 +17,18 @@ from lcsm.batch import Batch
 from lcsm.data.base import BatchDataModule
 from lcsm.data.sampling import BatchIndices, EpochOrder, Shard, even_batches, stream
 from lcsm.errors import UsageError
-from tests.data.helpers import assert_same, make_mqar, make_text, take
+from tests.data.helpers import assert_same, make_copying, make_mqar, make_text, take
 
 Make = Callable[..., BatchDataModule]
 
 
-@pytest.fixture(params=["fresh", "fixed", "stream", "documents"])
+@pytest.fixture(params=["fresh", "fixed", "copying", "stream", "documents"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Build the same data module anew, with some settings changed."""
     kinds: dict[str, Callable[..., BatchDataModule]] = {
         "fresh": make_mqar,
         "fixed": lambda **settings: make_mqar(num_train=21, **settings),
+        "copying": make_copying,
         "stream": lambda **settings: make_text(tmp_path, **settings),
         "documents": lambda **settings: make_text(tmp_path, packing="documents", document_separator="5 of", **settings),
     }

@@ -1,17 +1,21 @@
 """The part that all data modules share: loaders whose batches are functions of a global batch index."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import lightning
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lcsm.batch import Batch, Targets
-from lcsm.data.sampling import BatchIndices, Shard, even_batches
+from lcsm.data.sampling import BatchIndices, EpochOrder, Shard, even_batches
 from lcsm.data.settings import Loading, require_integer
 from lcsm.errors import UsageError
+
+# (examples, indices of this process's rows, indices of all rows of the global batch) -> batch
+Collate = Callable[[Any, np.ndarray, np.ndarray], Batch]
 
 
 class EvaluationBatches(Dataset[Batch], ABC):
@@ -45,6 +49,32 @@ class EvaluationBatches(Dataset[Batch], ABC):
     @abstractmethod
     def rows(self, chosen: slice) -> Batch:
         """A batch of consecutive rows."""
+
+
+class EpochBatches(Dataset[Batch]):
+    """Training batches of a fixed set, in a new order every epoch; batch i is a function of (seed, i)."""
+
+    def __init__(self, examples: Any, collate: Collate, loading: Loading, shard: Shard) -> None:
+        self.examples, self.collate = examples, collate
+        self.loading, self.shard = loading, shard
+        self.order = EpochOrder(loading.seed, len(examples))
+
+    def __getitem__(self, index: int) -> Batch:
+        rows = self.loading.batch_size
+        _, together = self.order.locate(index * rows + np.arange(rows))
+        return self.collate(self.examples, together[self.shard.slice(rows)], together)
+
+
+class OrderedBatches(EvaluationBatches):
+    """Every example of a fixed set once, in order."""
+
+    def __init__(self, examples: Any, collate: Collate, batch_size: int, shard: Shard) -> None:
+        super().__init__(len(examples), batch_size, shard)
+        self.examples, self.collate = examples, collate
+
+    def rows(self, chosen: slice) -> Batch:
+        mine = np.arange(chosen.start, chosen.stop)
+        return self.collate(self.examples, mine, mine)
 
 
 class BatchDataModule(lightning.LightningDataModule, ABC):

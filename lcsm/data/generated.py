@@ -10,9 +10,8 @@ import torch
 from torch.utils.data import Dataset
 
 from lcsm.batch import NOT_SCORED, Batch
-from lcsm.data.base import BatchDataModule, EvaluationBatches
-from lcsm.data.batches import EpochBatches, FreshBatches, OrderedBatches
-from lcsm.data.rules import Rule
+from lcsm.data.base import BatchDataModule, EpochBatches, EvaluationBatches, OrderedBatches
+from lcsm.data.rules import FreshBatches, Rule
 from lcsm.data.sampling import TEST, TRAIN, VALIDATION, Shard
 from lcsm.data.settings import Loading, require_integer, require_multiples, require_sizes
 from lcsm.errors import UsageError
@@ -158,10 +157,11 @@ class GeneratedData(BatchDataModule):
 
     def describe(self) -> dict[str, Any]:
         """The settings of the rule and the sizes of the sets (`train_examples` null = new ones for every step)."""
+        rule = vars(self.rule).items()
         return {
             "kind": type(self).__name__.lower(),
             "vocab_size": self.vocab_size,
-            **self.rule.facts(),
+            **{name: " ".join(map(str, value)) if isinstance(value, list | tuple) else value for name, value in rule},
             "train_examples": self.sets.num_train,
             "validation_examples": self.sets.num_val,
         }

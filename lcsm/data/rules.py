@@ -1,12 +1,17 @@
 """What generated data have in common: a rule that draws rows, and the random stream of each of its sets."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
+from torch.utils.data import Dataset
 
-from lcsm.data.sampling import TRAIN, stream
+from lcsm.batch import Batch
+from lcsm.data.base import Collate
+from lcsm.data.sampling import TRAIN, Shard, stream
+from lcsm.data.settings import Loading
 
 Drawn = TypeVar("Drawn")
 
@@ -26,26 +31,26 @@ class Rule(ABC, Generic[Drawn]):
     def draw(self, random: np.random.Generator, first_row: int, rows: int) -> Drawn:
         """Make rows `first_row` to `first_row + rows` of a stream."""
 
-    def fresh(self, seed: int, index: int, rows: int) -> Drawn:
-        """Global training batch `index`, which shares no row with any other."""
-        return self.draw(stream(seed, TRAIN, 2, index), index * rows, rows)
-
-    def places(self, split: int, rows: int) -> list[tuple[int, int, int]]:
-        """The blocks of a fixed set: its split, first row and number of rows."""
-        return [(split, start, min(self.BLOCK, rows - start)) for start in range(0, rows, self.BLOCK)]
-
-    def block(self, seed: int, place: tuple[int, int, int]) -> Drawn:
+    def block(self, seed: int, split: int, first_row: int, rows: int) -> Drawn:
         """One block of a fixed set."""
-        split, start, rows = place
-        return self.draw(stream(seed, split, 1, start), start, rows)
+        return self.draw(stream(seed, split, 1, first_row), first_row, rows)
 
-    def blocks(self, seed: int, split: int, rows: int) -> Iterator[Drawn]:
-        """A fixed set of `rows` rows, block by block."""
-        return (self.block(seed, place) for place in self.places(split, rows))
+    def blocks(self, seed: int, split: int, rows: int, run: Callable[..., Iterator[Drawn]] = map) -> Iterator[Drawn]:
+        """A fixed set of `rows` rows, block by block; `run` is like `map`, such as that of a pool of processes."""
+        starts = range(0, rows, self.BLOCK)
+        return run(partial(self.block, seed, split), starts, [min(self.BLOCK, rows - start) for start in starts])
 
-    def facts(self) -> dict[str, Any]:
-        """The settings, lists as one text."""
-        return {
-            name: " ".join(map(str, value)) if isinstance(value, list | tuple) else value
-            for name, value in vars(self).items()
-        }
+
+class FreshBatches(Dataset[Batch]):
+    """Training batches that never repeat an example: batch i is drawn from (seed, i)."""
+
+    def __init__(self, rule: Rule[Any], collate: Collate, loading: Loading, shard: Shard) -> None:
+        self.rule, self.collate = rule, collate
+        self.loading, self.shard = loading, shard
+
+    def __getitem__(self, index: int) -> Batch:
+        # every process draws the whole batch, which is cheap, so that the number of processes changes nothing
+        rows = self.loading.batch_size
+        together = np.arange(rows)
+        drawn = self.rule.draw(stream(self.loading.seed, TRAIN, 2, index), index * rows, rows)
+        return self.collate(drawn, together[self.shard.slice(rows)], together)

@@ -124,12 +124,12 @@ class Rows(Source):
 def test_damaged_sequences_are_stored_anew_with_one_line(
     name: str, damage: Damage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    expected = stored(Rows(), 1, str(tmp_path)).facts
+    expected = stored(Rows(), str(tmp_path)).facts
     path = only_folder(tmp_path / "labelled") / name
     before = path.read_bytes()
     damage(path)
     with caplog.at_level(logging.WARNING):
-        assert stored(Rows(), 1, str(tmp_path)).facts == expected
+        assert stored(Rows(), str(tmp_path)).facts == expected
     assert warned(caplog)
     assert path.read_bytes() == before
 
@@ -140,7 +140,7 @@ def test_a_source_that_cannot_be_read_is_not_blamed_on_the_cache(tmp_path: Path)
             raise PermissionError(13, "Permission denied", str(tmp_path / "pos/1.txt"))
 
     with pytest.raises(UsageError, match=r"pos/1.txt cannot be read: Permission denied$"):
-        stored(Closed(), 1, str(tmp_path))
+        stored(Closed(), str(tmp_path))
 
 
 def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -104,7 +104,7 @@ def test_images_are_grey_values_with_both_labels():
 
 
 def test_a_block_is_a_function_of_its_place():
-    first, again, other = (SMALL_IMAGES.block(3, (0, start, 4)) for start in (0, 0, 256))
+    first, again, other = (SMALL_IMAGES.block(3, 0, start, 4) for start in (0, 0, 256))
     images = [block.documents[0].flat for block in (first, again, other)]
     assert (images[0] == images[1]).all() and (first.labels == again.labels).all()
     assert not (images[0] == images[2]).all()

@@ -9,8 +9,7 @@ from torch.utils.data import Dataset
 
 from lcsm.batch import Batch, Targets
 from lcsm.batch import Sequences as Inputs
-from lcsm.data.base import BatchDataModule, EvaluationBatches
-from lcsm.data.batches import EpochBatches, OrderedBatches
+from lcsm.data.base import BatchDataModule, EpochBatches, EvaluationBatches, OrderedBatches
 from lcsm.data.labelled.store import LabelledSet, Sequences, Source, Stored, stored
 from lcsm.data.sampling import Shard
 from lcsm.data.settings import CachedLoading
@@ -114,7 +113,7 @@ class LabelledData(BatchDataModule):
             UsageError: files are missing or broken, or the cache cannot be written.
         """
         if self._stored is None:
-            self._stored = stored(self.source(), 1 + (self.targets == "pair"), self.loading.cache_dir)
+            self._stored = stored(self.source(), self.loading.cache_dir)
         return self._stored
 
     def prepare_data(self) -> None:

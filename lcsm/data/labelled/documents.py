@@ -9,7 +9,7 @@ from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.folders import file_facts, require_files, require_folder
 from lcsm.data.labelled.hub import load_split
 from lcsm.data.labelled.splits import Shares
-from lcsm.data.labelled.store import SPLITS, LabelledSet, Sequences, Source, joined
+from lcsm.data.labelled.store import LabelledSet, Sequences, Source, joined
 from lcsm.data.settings import CachedLoading, flat, require_integer
 from lcsm.errors import UsageError
 
@@ -45,7 +45,6 @@ class Reviews(Source):
         self.dataset, self.length = dataset, length
         self.folder = None if root is None else require_folder(root, REVIEWS_EXPECTED)
         self.shares = Shares({"train": 1 - val_fraction, "validation": val_fraction})
-        self.sizes = dict.fromkeys(SPLITS)
         self.settings = {"length": length, "val_fraction": val_fraction}
         if self.folder is None:
             self.settings |= {"dataset": dataset}
@@ -91,6 +90,7 @@ class PaperPairs(Source):
 
     name = "AAN"
     dtype = np.uint16
+    documents = 2
 
     def __init__(self, root: str | None, length: int) -> None:
         files = {split: f"new_aan_pairs.{name}.tsv" for split, name in
@@ -100,7 +100,6 @@ class PaperPairs(Source):
             raise UsageError(f"data=aan needs data.root=<folder>, as no hub serves these data;\nit holds "
                              f"{', '.join(files.values())}: {origin}")  # fmt: skip
         self.paths, self.length = require_files(root, files, origin), length
-        self.sizes = dict.fromkeys(files)
         self.settings = {"length": length, **file_facts(self.paths.values())}
 
     def blocks(self, split: str) -> Iterator[LabelledSet]:

@@ -1,10 +1,9 @@
 """Labelled sequences that a rule draws, or that are read from released files in their place."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import astuple, dataclass
 from multiprocessing import get_context
 from typing import Any
 
@@ -12,12 +11,11 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from lcsm.batch import Batch
-from lcsm.data.batches import FreshBatches
 from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.store import SPLITS, LabelledSet, Source
-from lcsm.data.rules import Rule
+from lcsm.data.rules import FreshBatches, Rule
 from lcsm.data.sampling import Shard
-from lcsm.data.settings import CachedLoading, require_sizes
+from lcsm.data.settings import CachedLoading, Loading, require_sizes
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,6 @@ class Sizes:
     def __post_init__(self) -> None:
         require_sizes(num_train=self.num_train, num_val=self.num_val, num_test=self.num_test)
 
-    def by_split(self) -> dict[str, int | None]:
-        """Sizes of the fixed sets."""
-        train: dict[str, int | None] = {} if self.num_train is None else {"train": self.num_train}
-        return train | {"validation": self.num_val, "test": self.num_test}
-
 
 class Drawn(Source):
     """Examples that a rule draws.
@@ -49,26 +42,22 @@ class Drawn(Source):
         name: as of every source.
         rule: how examples are made.
         sizes: examples of every split.
-        seed: data seed.
-        processes: how many draw at once; 0 draws in this process. The examples do not depend on it.
+        loading: the seed, and how many processes draw at once; the examples do not depend on it.
     """
 
     dtype = np.uint8
 
-    def __init__(
-        self, name: str, rule: Rule[LabelledSet], sizes: dict[str, int | None], seed: int, processes: int
-    ) -> None:
-        self.name, self.rule, self.sizes, self.seed, self.processes = name, rule, sizes, seed, processes
-        self.settings = {"rule": vars(rule), "seed": seed}
+    def __init__(self, name: str, rule: Rule[LabelledSet], sizes: Mapping[str, int], loading: Loading) -> None:
+        self.name, self.rule, self.sizes, self.loading = name, rule, dict(sizes), loading
+        self.settings = {"rule": vars(rule), "seed": loading.seed}
 
     def blocks(self, split: str) -> Iterator[LabelledSet]:
-        places = self.rule.places(SPLITS.index(split), self.sizes[split] or 0)
-        make = partial(self.rule.block, self.seed)
-        if not self.processes:
-            yield from map(make, places)
+        place = self.loading.seed, SPLITS.index(split), self.sizes[split] or 0
+        if not self.loading.num_workers:
+            yield from self.rule.blocks(*place)
             return
-        with ProcessPoolExecutor(self.processes, mp_context=get_context("spawn")) as pool:
-            yield from pool.map(make, places)
+        with ProcessPoolExecutor(self.loading.num_workers, mp_context=get_context("spawn")) as pool:
+            yield from self.rule.blocks(*place, pool.map)
 
 
 class GeneratedLabels(LabelledData):
@@ -95,8 +84,9 @@ class GeneratedLabels(LabelledData):
     def source(self) -> Source:
         if self.root is not None:
             return self.released(self.root)
-        loading = self.loading
-        return Drawn(type(self).__name__, self.rule, self.sizes.by_split(), loading.seed, loading.num_workers)
+        sizes = dict(zip(SPLITS, astuple(self.sizes), strict=True))
+        fixed = {split: size for split, size in sizes.items() if size is not None}
+        return Drawn(type(self).__name__, self.rule, fixed, self.loading)
 
     def describe(self) -> dict[str, Any]:
         return super().describe() | {"generated": self.root is None}

@@ -12,7 +12,7 @@ from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.folders import file_facts, require_folder
 from lcsm.data.labelled.hub import load_split
 from lcsm.data.labelled.splits import Shares
-from lcsm.data.labelled.store import SPLITS, LabelledSet, Source, as_rows
+from lcsm.data.labelled.store import LabelledSet, Source, as_rows
 from lcsm.data.settings import CachedLoading, flat
 from lcsm.errors import UsageError
 
@@ -65,7 +65,6 @@ class Cifar(Source):
     def __init__(self, root: str | None, dataset: str) -> None:
         self.dataset, self.paths = dataset, None if root is None else find_cifar(root)
         self.shares = Shares({"train": 0.9, "validation": 0.1})
-        self.sizes = dict.fromkeys(SPLITS)
         self.settings = {"dataset": dataset}
         if self.paths is not None:
             self.settings = file_facts([*self.paths["train"], *self.paths["test"]])
@@ -127,7 +126,6 @@ class DigitImages(Source):
 
     def __init__(self) -> None:
         self.shares = Shares({"train": 0.8, "validation": 0.1, "test": 0.1})
-        self.sizes = dict.fromkeys(SPLITS)
         self.settings = {}
 
     def blocks(self, split: str) -> Iterator[LabelledSet]:

@@ -33,7 +33,6 @@ class ReleasedListOps(Source):
         names = {"train": "basic_train.tsv", "validation": "basic_val.tsv", "test": "basic_test.tsv"}
         self.paths = require_files(root, names, "folder listops-1000 of lra_release (long-range-arena)")
         self.length = length
-        self.sizes = dict.fromkeys(names)
         self.settings = {"length": length, **file_facts(self.paths.values())}
 
     def blocks(self, split: str) -> Iterator[LabelledSet]:

@@ -11,7 +11,7 @@ from lcsm.data.labelled.contours import ContourRule
 from lcsm.data.labelled.folders import file_facts, require_folder
 from lcsm.data.labelled.generated import GeneratedLabels, Sizes
 from lcsm.data.labelled.splits import Shares
-from lcsm.data.labelled.store import SPLITS, LabelledSet, Source, as_rows
+from lcsm.data.labelled.store import LabelledSet, Source, as_rows
 from lcsm.data.settings import CachedLoading, flat
 from lcsm.errors import UsageError
 
@@ -42,7 +42,6 @@ class ReleasedContours(Source):
         if not self.lists:
             raise UsageError(f"data.root={root} lacks {LEVEL}/metadata/*.npy;\nexpected {EXPECTED}")
         self.shares = Shares({"train": 0.8, "validation": 0.1, "test": 0.1})
-        self.sizes = dict.fromkeys(SPLITS)
         self.settings = {"resolution": resolution, **file_facts(self.lists)}
 
     def blocks(self, split: str) -> Iterator[LabelledSet]:

@@ -10,7 +10,7 @@ import numpy as np
 from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.folders import file_facts, require_folder
 from lcsm.data.labelled.hub import load_split
-from lcsm.data.labelled.store import SPLITS, LabelledSet, Source, joined
+from lcsm.data.labelled.store import LabelledSet, Source, joined
 from lcsm.data.settings import CachedLoading, flat
 from lcsm.errors import UsageError
 
@@ -57,7 +57,6 @@ class Commands(Source):
     def __init__(self, root: str | None, dataset: str, subset: str | None) -> None:
         self.dataset, self.subset = dataset, subset
         self.folder = None if root is None else require_folder(root, EXPECTED)
-        self.sizes = dict.fromkeys(SPLITS)
         self.settings = {"dataset": dataset, "subset": subset}
         if self.folder is not None:
             lists = [name for name in LISTS.values() if not (self.folder / name).is_file()]

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +93,14 @@ class Source(ABC):
         dtype: type of the stored values.
         settings: JSON-able; with the name it decides whether stored sequences can be used again.
         sizes: examples of every split; None where only reading tells.
+        documents: sequences of each example, 1 or 2.
     """
 
     name: str
     dtype: type
     settings: dict[str, Any]
-    sizes: dict[str, int | None]
+    sizes: dict[str, int | None] = dict.fromkeys(SPLITS)
+    documents: int = 1
 
     @abstractmethod
     def blocks(self, split: str) -> Iterator[LabelledSet]:
@@ -131,12 +133,11 @@ class Stored:
         return LabelledSet(documents, np.fromfile(self.folder / f"{split}.labels", dtype=np.int64))
 
 
-def stored(source: Source, documents: int, cache_dir: str | None) -> Stored:
+def stored(source: Source, cache_dir: str | None) -> Stored:
     """Find a set in the cache or write it; processes that ask at once wait for the first.
 
     Args:
         source: makes the examples.
-        documents: sequences of each example, 1 or 2.
         cache_dir: None = `lcsm.data.cached.default_cache_folder()`.
     Raises:
         UsageError: the cache cannot be used, or the source cannot be read.
@@ -146,13 +147,13 @@ def stored(source: Source, documents: int, cache_dir: str | None) -> Stored:
         cache_dir,
         "labelled",
         hashlib.sha256(content.encode()).hexdigest()[:24],
-        make=lambda folder: _make(source, documents, folder),
-        read=lambda folder: _read(source, documents, folder),
+        make=partial(_make, source),
+        read=partial(_read, source),
     )
     return Stored(folder, facts)
 
 
-def _make(source: Source, documents: int, folder: Path) -> None:
+def _make(source: Source, folder: Path) -> None:
     started = time.monotonic()
     splits: dict[str, Any] = {}
     # the bar goes where a person may watch it, never into a log file
@@ -161,27 +162,27 @@ def _make(source: Source, documents: int, folder: Path) -> None:
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
         for split, size in source.sizes.items():
             task = progress.add_task(f"{source.name} {split}", total=size)
-            writer = Writer(folder, split, documents, source.dtype)
+            writer = Writer(folder, split, source)
             for block in source.blocks(split):
                 writer.add(block)
                 progress.advance(task, len(block))
             splits[split] = writer.close()
             if not splits[split]["examples"]:
                 raise UsageError(f"{source.name} has no {split} example")
-    facts = {"documents": documents, "dtype": np.dtype(source.dtype).name, "splits": splits}
+    facts = {"documents": source.documents, "dtype": np.dtype(source.dtype).name, "splits": splits}
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     examples = ", ".join(f"{part['examples']} {split}" for split, part in splits.items())
     log.info("%s stored in %.1f s: %s", source.name, time.monotonic() - started, examples)
 
 
-def _read(source: Source, documents: int, folder: Path) -> dict[str, Any]:
+def _read(source: Source, folder: Path) -> dict[str, Any]:
     """The facts of a folder whose files have the sizes and the order that they say.
 
     Raises:
         Damaged: they have not.
     """
     facts, kind, place = read_json(folder / "facts.json"), np.dtype(source.dtype), np.dtype(np.int64)
-    expected = {"documents": documents, "dtype": kind.name}
+    expected = {"documents": source.documents, "dtype": kind.name}
     if not isinstance(facts, dict) or facts != expected | {"splits": facts.get("splits")}:
         raise Damaged("facts.json is of other data")
     splits = facts["splits"]
@@ -190,7 +191,7 @@ def _read(source: Source, documents: int, folder: Path) -> dict[str, Any]:
     for split in splits:
         part = require_counts(splits[split], ("examples", "values"), f"facts.json, {split},")
         values = 0
-        for index in range(documents):
+        for index in range(source.documents):
             starts = numbers(folder / f"{split}.{index}.starts", place, part["examples"] + 1)
             if starts[0] != 0 or (np.diff(starts) < 0).any():
                 raise Damaged(f"{split}.{index}.starts is in no order")
@@ -205,12 +206,12 @@ def _read(source: Source, documents: int, folder: Path) -> dict[str, Any]:
 class Writer:
     """Appends the examples of one split to its files, and hashes them."""
 
-    def __init__(self, folder: Path, split: str, documents: int, dtype: type) -> None:
-        self._folder, self._split, self._dtype = folder, split, dtype
-        self._values = [folder / f"{split}.{index}.values" for index in range(documents)]
+    def __init__(self, folder: Path, split: str, source: Source) -> None:
+        self._folder, self._split, self._dtype = folder, split, source.dtype
+        self._values = [folder / f"{split}.{index}.values" for index in range(source.documents)]
         for path in self._values:
             path.touch()
-        self._lengths: list[list[np.ndarray]] = [[] for _ in range(documents)]
+        self._lengths: list[list[np.ndarray]] = [[] for _ in self._values]
         self._labels: list[np.ndarray] = []
         self._digest = hashlib.sha256()
 

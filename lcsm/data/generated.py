@@ -1,4 +1,8 @@
-"""Generated rows of tokens, in which some positions are scored: what a task of one's own needs beside its rule."""
+"""Generated rows of tokens, in which some positions are scored.
+
+A task of one's own is a `RowRule` with its settings, `num_tokens` and `draw`; a `GeneratedData` that takes the rule;
+and conf/data/NAME.yaml with the fields of the rule, of `Sets` and of `Loading`. `lcsm.data.copying` is an example.
+"""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -64,6 +68,8 @@ class RowRule(Rule[Rows]):
 
     Args:
         length: tokens in a row.
+    Raises:
+        UsageError: it is no integer >= 1.
     """
 
     length: int

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -72,10 +73,11 @@ class JobRecord(Callback):
         Path(hydra.runtime.output_dir, RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     def write_traceback(self, error: BaseException) -> None:
-        """The whole traceback in the job's log; the console gets one line of it."""
-        hydra = HydraConfig.get()
-        with Path(hydra.runtime.output_dir, f"{hydra.job.name}.log").open("a", encoding="utf-8") as log:
-            log.write("".join(traceback.format_exception(error)))
+        """The whole traceback in the job's log, where there is room; the console gets one line of it."""
+        hydra, lines = HydraConfig.get(), traceback.format_exception(error)
+        path = Path(hydra.runtime.output_dir, f"{hydra.job.name}.log")
+        with suppress(OSError), path.open("a", encoding="utf-8") as log:
+            log.write("".join(lines))
 
 
 def describe(error: BaseException) -> str:

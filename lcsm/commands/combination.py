@@ -11,7 +11,7 @@ from typing import Any
 
 from lcsm.components import resolve
 from lcsm.config import schemas
-from lcsm.config.check import PROVIDED, check_fields, nested
+from lcsm.config.check import PROVIDED, check_fields, declared, nested
 from lcsm.config.compose import Plan, in_job
 from lcsm.config.locate import conf_directory
 from lcsm.config.signatures import of_object
@@ -169,15 +169,19 @@ def check_classes(config: dict[str, Any]) -> None:
     if allowed:
         find_local_modules()
     for path, group, node in stage_nodes(config):
-        if not node:
-            continue
-        component = resolve(path, node, BASES[group], allowed)
-        for inner_path, inner in nested(path, node):
-            if inner.get("_target_") in allowed:
-                owner = component if inner is node else resolve(inner_path, inner, object, allowed)
-                settings = {key: value for key, value in inner.items() if key != "_target_"}
-                provided = PROVIDED.get(group, frozenset())
-                check_fields(f"{inner_path}.", settings, of_object(owner), owner.__name__, provided)
+        if node:
+            check_class(path, group, node, BASES[group], allowed)
+
+
+def check_class(path: str, group: str, node: dict[str, Any], base: type, allowed: Sequence[str]) -> None:
+    """The class of a node belongs to its group, and the user's own ones in it take their settings."""
+    component = resolve(path, node, base, allowed)
+    for inner_path, inner in nested(path, node):
+        if inner.get("_target_") in allowed:
+            owner = component if inner is node else resolve(inner_path, inner, object, allowed)
+            settings = {key: value for key, value in inner.items() if key != "_target_"}
+            known, provided = declared(group, of_object(owner)), PROVIDED.get(group, frozenset())
+            check_fields(f"{inner_path}.", settings, known, owner.__name__, provided)
 
 
 def find_local_modules() -> None:

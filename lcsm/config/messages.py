@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from lcsm.config.check import MOVED, moved
+from lcsm.config.check import MOVED, NAMED, former_name, moved
 from lcsm.config.suggest import did_you_mean, listed
 from lcsm.errors import first_line
 
@@ -117,6 +117,8 @@ def yaml_fault(error: yaml.YAMLError) -> str:
 def unknown_key(key: str, overrides: Sequence[str], names: Names) -> str:
     """A key or group that does not exist, or that cannot be reached with the words given."""
     value = value_of(key, overrides)
+    if key in (f"{group}.name" for group in NAMED):
+        return former_name(key.partition(".")[0], value)
     written = f"{key}={value}" if value else key
     group = key.partition("@")[0]
     if value.startswith("{"):

@@ -104,9 +104,19 @@ class Trainer:
     sync_batchnorm: bool
 
 
+@dataclass
+class Learning:
+    """Settings of `optim` that decide which parameter learns at which rate and decays; the others are of its class."""
+
+    lr: float
+    weight_decay: float
+    embedding_decay: bool
+    groups: dict[str, Any] | None = None
+
+
 SCHEMAS: dict[str, type] = {"model": Model, "block": Block, "paths": Paths, "trainer": Trainer}
 
-# Groups that name a class, or a shipped component by `name`.
+# Groups that name a class.
 COMPONENTS = (*MIXER_GROUPS, "channel", "release", "data", "task", "optim", "schedule")
 # Groups of switches and settings whose shape is that of their shipped files.
 SWITCHES = ("callbacks", "logger")

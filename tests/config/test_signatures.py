@@ -16,7 +16,7 @@ TARGETS = sorted(
         if path.parent.name not in ("hydra", "experiment")
         for node in [load(path.parent.name, path.stem)]
         for target in [node.get("_target_") or (node.get("task") or {}).get("_target_")]
-        if target
+        if target and target.startswith("lcsm.")
     }
 )
 

@@ -12,20 +12,14 @@ from lcsm.errors import UsageError
 from lcsm.tasks.language_modelling import LanguageModelling
 from lcsm.training.schedules import Cosine
 from tests.training.test_resume import Killed, equal, final_state, rows
-from tests.training.toy_run import toy_config, toy_fit
+from tests.training.toy_run import COSINE, toy_config, toy_fit
 
 WARM_UP, STEPS = 3, 20
 BUDGET = f"00:00:00:{STEPS}"
 CHANGES = {
     "trainer__max_steps": 1000,
     "trainer__max_time": BUDGET,
-    "schedule": {
-        "name": "cosine",
-        "warmup_steps": WARM_UP,
-        "final_fraction": 0.1,
-        "max_steps": 1000,
-        "max_time": BUDGET,
-    },
+    "schedule": COSINE | {"warmup_steps": WARM_UP, "final_fraction": 0.1, "max_steps": 1000, "max_time": BUDGET},
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,3 +42,9 @@ def resolve(group: str, node: dict[str, Any], base: type, allowed: Sequence[str]
     if not (isinstance(component, type) and issubclass(component, base)):
         raise UsageError(f"{group}._target_={target} must be a subclass of {base.__module__}.{base.__name__}")
     return component
+
+
+def find_local_modules() -> None:
+    """Let the user's own modules be found in the working directory, as `python train.py` finds them beside itself."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())

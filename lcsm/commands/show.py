@@ -20,9 +20,6 @@ OPTIONS = {
     "length": Option(int, "position at which state size and cost are given; none takes data.length"),
     "all": Option(bool, "one row for every named model, at task=lm model.d_model=256 unless said otherwise", False),
 }
-BYTES = 257
-# data that have a label for each sequence
-LABELLED = "lcsm.data.labelled."
 EXAMPLES = (
     "lcsm show model=attention",
     "lcsm show oscillation=dense mixer.state_dim=16 --format markdown",
@@ -55,7 +52,8 @@ def run(arguments: Sequence[str]) -> int:
     if plan.sweep:
         raise UsageError("lcsm show describes one model: leave out -m and give every key one value")
 
-    from lcsm.commands.combination import check_models
+    from lcsm.commands.check_plan import check_models
+    from lcsm.commands.describe import describe, sizes
 
     check_models(plan)
     config = plan.jobs[0].config
@@ -76,6 +74,7 @@ def run(arguments: Sequence[str]) -> int:
 def run_all(options: dict[str, Any], words: Sequence[str]) -> int:
     """Print the table of all named models."""
     from lcsm.commands import models_table as table
+    from lcsm.commands.describe import check_length
 
     if options["vocab_size"] is not None:
         raise UsageError("lcsm show --all counts layers, which no vocabulary changes: leave out vocab_size")
@@ -97,46 +96,6 @@ def run_all(options: dict[str, Any], words: Sequence[str]) -> int:
             found.add_row(*(f"{cells[key]:,}" if key in table.NUMBERS else cells[key] for key in columns))
         Console().print(found)
     return 0
-
-
-def sizes(config: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:
-    """Vocabulary, length and kind of labels that the data have, as far as that is known before they are read."""
-    data = config["data"]
-    if not data["_target_"].startswith(LABELLED):
-        return data.get("vocab_size") or default_vocabulary(data), data.get("length") or 1024, {}
-    from lcsm.commands.building import build_datamodule
-
-    datamodule = build_datamodule(config)
-    return datamodule.vocab_size, datamodule.length, datamodule.kind()
-
-
-def check_length(length: int) -> None:
-    """Refuse a position before the first token."""
-    if length < 1:
-        raise UsageError(f"length={length} must be at least 1")
-
-
-def default_vocabulary(data: dict[str, Any]) -> int:
-    """Token ids of a text whose vocabulary has the size of its tokenizer."""
-    if data.get("tokenizer") != "bpe":
-        return BYTES
-    from lcsm.data.text import TextData
-
-    return TextData.BPE_SIZE
-
-
-def describe(config: dict[str, Any], vocab_size: int, length: int, labels: dict[str, Any]) -> dict[str, Any]:
-    """The card of a model that is built without memory for its parameters."""
-    import torch
-
-    from lcsm.models.build import build_for
-    from lcsm.models.inspection import card
-
-    check_length(length)
-    if vocab_size < 2 and not labels:
-        raise UsageError(f"vocab_size={vocab_size} must be at least 2")
-    with torch.device("meta"):
-        return card(build_for(config, vocab_size, labels), length)
 
 
 def facts(node: dict[str, Any]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from lcsm.commands.combination import check_combination
+from lcsm.commands.check_model import check_combination
 from lcsm.config.check import check_config
 from lcsm.conversion.model import convert_model, find_sites
 from lcsm.conversion.streams import attach

@@ -12,8 +12,8 @@ from lightning import Trainer
 from torch import Tensor
 from torch.nn import functional
 
-from lcsm.commands.building import build_datamodule, build_task
-from lcsm.commands.combination import check_combination
+from lcsm.commands.assemble import build_datamodule, build_task
+from lcsm.commands.check_model import check_combination
 from lcsm.config.compose import make_plan
 from lcsm.data.labelled.listops import ListOps
 from lcsm.errors import UsageError

@@ -10,8 +10,8 @@ from lightning import LightningDataModule, seed_everything
 from torch import nn
 from torch.optim import Optimizer
 
-from lcsm.commands.combination import check_class, find_local_modules
-from lcsm.components import resolve
+from lcsm.commands.check_model import check_class
+from lcsm.components import find_local_modules, resolve
 from lcsm.errors import UsageError
 from lcsm.models.build import build_for
 from lcsm.tasks.base import Task

@@ -18,7 +18,7 @@ from lcsm.config import schemas, shipped
 from lcsm.config.annotations import accepts
 from lcsm.config.check import check_config
 from lcsm.config.locate import conf_directory
-from lcsm.config.signatures import of_source
+from lcsm.config.signatures import of_target
 from lcsm.config.suggest import listed
 from lcsm.errors import UsageError, first_line, shortened
 from lcsm.training.checkpoints import Checkpoint
@@ -134,7 +134,7 @@ def data_of(run: Path) -> Any:
 def unsaid(node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The settings of data that a checkpoint of others does not decide: texts that lcsm itself does not ship."""
     target = node.get("_target_")
-    signature = of_source(target) if isinstance(target, str) else None
+    signature = of_target(target) if isinstance(target, str) else None
     known = [settings for settings in ours() if settings.get("_target_") == target]
     for key, value in node.items():
         rule = Any if signature is None else signature.fields.get(key, Any)

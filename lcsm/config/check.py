@@ -1,6 +1,7 @@
-"""Checks of a composed configuration that need no torch: keys, types, ranges, names.
+"""Checks of a composed configuration: keys, types, ranges, names.
 
-Every fault raises a `UsageError` that names the key. Nothing that a configuration names is imported or called here.
+Every fault raises a `UsageError` that names the key. Nothing that a configuration names is called here, and of it only
+modules of lcsm are imported, for the signatures of their classes; what needs none of these is checked before.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from lcsm.config import schemas
 from lcsm.config.annotations import Range, accepts, words
 from lcsm.config.locate import conf_directory, options
 from lcsm.config.shipped import reference, switches
-from lcsm.config.signatures import Signature, names, of_source
+from lcsm.config.signatures import Signature, names, of_target
 from lcsm.config.suggest import did_you_mean, listed
 from lcsm.errors import UsageError
 
@@ -54,7 +55,7 @@ COMPLETE = frozenset({*schemas.MIXER_GROUPS, "channel", "release", "data"})
 
 
 def check_config(config: Node) -> None:
-    """Keys, types and ranges of the whole configuration; needs no torch.
+    """Keys, types and ranges of the whole configuration.
 
     Args:
         config: the resolved configuration as plain dictionaries.
@@ -68,16 +69,16 @@ def check_config(config: Node) -> None:
     check_finite("", config)
     for group, schema in schemas.SCHEMAS.items():
         check_fields(f"{group}.", mapping(config, group), schemas.signature(schema), f"{group}/")
-    for group in schemas.COMPONENTS:
-        check_component(group, group, config.get(group), config)
     for group in schemas.SWITCHES:
         check_switches(f"{group}.", mapping(config, group), switches(group))
+    check_threads(config["threads"])
+    check_release(config)
+    for group in schemas.COMPONENTS:
+        check_component(group, group, config.get(group), config)
     for name, groups in config["mixers"].items():
         check_named_mixer(name, groups, config)
     check_pattern(config)
-    check_release(config)
     check_sizes(config)
-    check_threads(config["threads"])
     check_betas(config["optim"].get("betas"))
 
 
@@ -181,7 +182,7 @@ def check_ours(path: str, group: str, node: Node, is_inner: bool) -> None:
         return
     if target == "lcsm.mixers.eos.EosMixer":
         refuse_moved(path, settings)
-    signature = of_source(target)
+    signature = of_target(target)
     if signature is None:
         module, _, name = target.rpartition(".")
         raise UsageError(f"{path}._target_={target} does not exist in lcsm{did_you_mean(name, names(module))}")

@@ -275,7 +275,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def make_plan(argv: Sequence[str]) -> Plan:
-    """Compose every job of a command line and check all that needs no torch.
+    """Compose every job of a command line and check all that needs no model.
 
     Args:
         argv: the words after the command's name.
@@ -294,7 +294,7 @@ def make_plan(argv: Sequence[str]) -> Plan:
 
 
 def checked_job(composer: Composer, config: DictConfig, overrides: list[str]) -> Job:
-    """Resolve a job and check all that needs no torch.
+    """Resolve a job and check all that needs no model.
 
     Raises:
         UsageError: a fault; it says so where an experiment set for its own model what the chosen one does not have.

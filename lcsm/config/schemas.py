@@ -116,8 +116,8 @@ class Learning:
 
 SCHEMAS: dict[str, type] = {"model": Model, "block": Block, "paths": Paths, "trainer": Trainer}
 
-# Groups that name a class.
-COMPONENTS = (*MIXER_GROUPS, "channel", "release", "data", "task", "optim", "schedule")
+# Groups that name a class; first those whose classes need torch or less.
+COMPONENTS = ("optim", "schedule", *MIXER_GROUPS, "channel", "release", "data", "task")
 # Groups of switches and settings whose shape is that of their shipped files.
 SWITCHES = ("callbacks", "logger")
 # Groups that may be `none`: a mixer without stages needs none of these.

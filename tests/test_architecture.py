@@ -100,5 +100,9 @@ def test_files_and_functions_stay_short(path: Path):
     assert not long
 
 
+def test_one_file_knows_the_private_modules_of_hydra():
+    assert [path.name for path in FILES if "hydra._internal" in path.read_text()] == ["hydra_private.py"]
+
+
 def test_no_symbol_of_the_data_package_comes_from_the_core():
     assert all(imported_layers(path) <= {"errors", "data"} for path in FILES if layer(path) == "data")

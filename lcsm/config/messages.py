@@ -68,8 +68,6 @@ def explain(error: Exception, overrides: Sequence[str], names: Callable[[], Name
         if value_of(key, overrides).startswith("{"):
             return f"{key} holds a list: write {key}=[...]"
         return f"{key} holds settings by name: set one of them, e.g. {key}.NAME=..."
-    if "does not support sweep type" in text:
-        return "hydra/sweeper=basic runs lists and ranges, e.g. 1,2,3 or range(1,4); intervals need another sweeper"
     lines = [line.strip() for line in [*text.splitlines(), *(str(cause).splitlines() if cause is not error else [])]]
     lines = [line for line in lines if line and not line.startswith(("See https", "object_type", "reference_type"))]
     return "\n".join(lines[:3])

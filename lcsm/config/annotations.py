@@ -83,9 +83,11 @@ def words(annotation: Any) -> str:
         bounds = [rule.words() for rule in arguments[1:] if isinstance(rule, Range)]
         return " ".join([words(arguments[0]), *bounds])
     if origin in (Union, types.UnionType):
-        return " or ".join(words(argument) for argument in arguments)
+        *first, last = [words(argument) for argument in arguments]
+        return f"{', '.join(first)} or {last}"
     if origin is Literal:
-        return "one of " + ", ".join(str(value) for value in arguments)
+        values = [str(value).lower() if isinstance(value, bool) else str(value) for value in arguments]
+        return "one of " * (len(values) > 1) + ", ".join(values)
     if origin is tuple and arguments and arguments[-1] is not Ellipsis:
         return f"a list of {len(arguments)} values"
     if annotation in (list, tuple, Sequence) or origin in (list, tuple, Sequence):

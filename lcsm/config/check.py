@@ -14,6 +14,7 @@ from typing import Any, Literal
 from lcsm.config import schemas
 from lcsm.config.annotations import Range, accepts, words
 from lcsm.config.locate import conf_directory, options
+from lcsm.config.resolvers import divisors
 from lcsm.config.shipped import reference, switches
 from lcsm.config.signatures import Signature, names, of_target
 from lcsm.config.suggest import did_you_mean, listed
@@ -328,8 +329,7 @@ def check_sizes(config: Node) -> None:
     for path, mixer in ({"mixer": config["mixer"]} | named).items():
         heads = mixer.get("num_heads")
         if isinstance(heads, int) and mixer.get("value_dim") is None and width % heads:
-            divisors = [divisor for divisor in range(1, width + 1) if width % divisor == 0]
-            near = sorted(sorted(divisors, key=lambda divisor: abs(divisor - heads))[:2])
+            near = sorted(sorted(divisors(width), key=lambda divisor: abs(divisor - heads))[:2])
             raise UsageError(
                 f"{path}.num_heads={heads} must divide model.d_model={width}; choose {' or '.join(map(str, near))}"
             )

@@ -64,4 +64,5 @@ def test_an_open_range_leaves_its_bound_out():
 def test_rules_are_said_in_words():
     assert words(int | None) == "an integer or null"
     assert words(Literal["a", "b"]) == "one of a, b"
+    assert words(dict | Literal[False] | None) == "a mapping, false or null"
     assert words(list[int]) == "a list, each item an integer"

@@ -55,6 +55,7 @@ MISTAKES = [
     (["model.dropout=1.5"], ["model.dropout=1.5", "<= 1"]),
     (["mixer.state_dim=0"], ["mixer.state_dim=0", ">= 1"]),
     (["mixer.num_heads=3"], ["mixer.num_heads=3", "d_model=64", "2 or 4"]),
+    (["mixer.num_heads=3", "model.d_model=1000000000000000000"], ["mixer.num_heads=3", "2 or 4"]),
     (["model.pattern=[main,attention]"], ["model.pattern", "attention", "+mixer@mixers.attention.mixer=attention"]),
     (["model.num_layers=1000000"], ["model.num_layers=1000000", "<= 10000"]),
     (["data.vocab_size=100000000000"], ["data.vocab_size=100000000000", "<= 16777216"]),
@@ -88,7 +89,7 @@ MISTAKES = [
     (["+mixer@mixers.second.mixer=attention"], ["mixers.second", "model.pattern=[main,second]"]),
     (["callbacks.figures.layer=2"], ["callbacks.figures.layer=2", "model.num_layers=2"]),
     (["callbacks.figures.layer=-1"], ["callbacks.figures.layer=-1"]),
-    (["callbacks.figures=true"], ["callbacks.figures=true"]),
+    (["callbacks.figures=true"], ["callbacks.figures=true", "a mapping, false or null"]),
     # words of an earlier version
     (["mixer.skip=inputs"], ["mixer.skip='inputs'", "mixer.skip.of now"]),
     (["+mixer.gate=silu"], ["mixer.gate='silu'", "mixer.output.gate now"]),

@@ -63,7 +63,9 @@ class Cosine(WarmUp):
         max_time: days:hours:minutes:seconds as in `trainer.max_time`; None = no limit.
     """
 
-    def __init__(self, warmup_steps: int, final_fraction: float, max_steps: int, max_time: str | None = None) -> None:
+    def __init__(
+        self, warmup_steps: int, *, final_fraction: float, max_steps: int, max_time: str | None = None
+    ) -> None:
         super().__init__(min(warmup_steps, max(max_steps, 1)))
         if not 0 <= final_fraction <= 1:
             raise UsageError(

@@ -37,7 +37,7 @@ class Figures(Callback):
         length: number of tokens of the first validation row that are used.
     """
 
-    def __init__(self, directory: Path, every: int, layer: int, length: int) -> None:
+    def __init__(self, directory: Path, *, every: int, layer: int, length: int) -> None:
         self.directory = directory
         self.every = every
         self.layer = layer

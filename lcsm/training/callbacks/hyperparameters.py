@@ -59,6 +59,7 @@ class Hyperparameters(Callback):
     def __init__(
         self,
         config: dict[str, Any],
+        *,
         tracker: Best,
         memory: PeakMemory,
         throughput: Throughput | None,

@@ -16,9 +16,10 @@ ORDER = [
     "stages",
     "mixers",
     "models",
-    "conversion",
+    "inspection",
     "tasks",
     "training",
+    "conversion",
     "commands",
 ]
 # Layers that stand beside the order, with what they may import.
@@ -30,8 +31,6 @@ BESIDE = {
     "__main__": {"cli"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
-
-
 MODULES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES}
 
 

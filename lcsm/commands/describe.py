@@ -41,8 +41,8 @@ def describe(config: dict[str, Any], vocab_size: int, length: int, labels: dict[
     """The card of a model that is built without memory for its parameters."""
     import torch
 
+    from lcsm.inspection import card
     from lcsm.models.build import build_for
-    from lcsm.models.inspection import card
 
     check_length(length)
     if vocab_size < 2 and not labels:

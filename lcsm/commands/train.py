@@ -164,7 +164,7 @@ def train(
         The best value of the metric that the task monitors, the one of the checkpoint that is kept; None without any.
     """
     from lcsm.commands.assemble import build_data, build_task, prepare
-    from lcsm.models.inspection import card
+    from lcsm.inspection import card
     from lcsm.training.rank import is_first_rank
     from lcsm.training.run import device_of, fit, interrupted
 

@@ -292,7 +292,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     inspection.half_life = lambda decays: np.where(decays < 1, 10 * decays, np.inf)
     inspection.mixing_matrix = lambda model, layer, tokens: np.eye(tokens.shape[1])
     generation.generate = lambda model, prompt, num_tokens, **_: iter([0] * num_tokens)
-    monkeypatch.setitem(sys.modules, "lcsm.models.inspection", inspection)
+    monkeypatch.setitem(sys.modules, "lcsm.inspection", inspection)
     monkeypatch.setitem(sys.modules, "lcsm.models.generation", generation)
 
 
@@ -390,6 +390,6 @@ def test_a_model_that_cannot_be_drawn_is_trained_without_figures(
     def unknown(*arguments: object) -> None:
         raise UsageError("layer 0 is a Novelty, whose mixing matrix is not known")
 
-    monkeypatch.setattr(sys.modules["lcsm.models.inspection"], "mixing_matrix", unknown)
+    monkeypatch.setattr(sys.modules["lcsm.inspection"], "mixing_matrix", unknown)
     _, out = toy_fit(tmp_path, toy_config(callbacks__figures={"every": 1, "layer": 0, "length": 6}))
     assert out["status"] == "finished" and caplog.text.count("no figures: layer 0 is a Novelty") == 1

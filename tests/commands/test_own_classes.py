@@ -1,4 +1,4 @@
-"""An optimiser and a schedule of one's own, from a module beside the run."""
+"""An optimiser, a schedule and a task of one's own, from a module beside the run."""
 
 import csv
 import sys
@@ -11,6 +11,7 @@ from tests.commands.helpers import RECALL, TINY, said
 MODULE = '''
 import torch
 
+from lcsm.tasks.recall import Recall
 from lcsm.training.schedules import WarmUp
 
 
@@ -41,12 +42,16 @@ class Halving(WarmUp):
 
     def after(self, step: int) -> float:
         return 0.5 ** (step // self.every)
+
+
+class Again(Recall):
+    """Recall under another name."""
 '''
 OPTIONS = {
     "optim": "_target_: my_learning.Sign\nlr: 0.01\nmomentum: 0.9\nweight_decay: 0.1\nembedding_decay: false\n",
     "schedule": "_target_: my_learning.Halving\nwarmup_steps: 0\nevery: 2\n",
 }
-ALLOWED = "allow_targets=[my_learning.Sign,my_learning.Halving]"
+ALLOWED = "allow_targets=[my_learning.Sign,my_learning.Halving,my_learning.Again]"
 WORDS = ("train", *TINY, *RECALL, "--config-dir=conf", "optim=mine", "schedule=mine", "paths.root=runs")
 
 
@@ -87,6 +92,7 @@ def test_own_optimiser_and_schedule_train_and_go_on_as_if_never_broken_off(capsy
         ([ALLOWED, "optim.momentum=high"], ["optim.momentum='high'", "number"]),
         ([ALLOWED, "schedule.every=two"], ["schedule.every='two'", "integer"]),
         ([ALLOWED, "~optim.embedding_decay"], ["optim.embedding_decay is missing"]),
+        ([ALLOWED, "task._target_=my_learning.Again", "+task.weight=3"], ["task.weight=3", "Again"]),
         ([ALLOWED, "schedule._target_=my_learning.Sign"], ["schedule._target_", "lcsm.training.schedules.Schedule"]),
     ],
 )

@@ -18,7 +18,8 @@ def resolve(group: str, node: dict[str, Any], base: type, allowed: Sequence[str]
         group: name of the configuration group, for messages.
         node: the group's settings with `_target_`, "package.module.Class".
         base: class that the target must subclass.
-        allowed: targets outside lcsm that the user has listed in allow_targets.
+        allowed: targets outside lcsm that may be imported: the user has listed them in allow_targets, or a shipped
+            option names them.
     Raises:
         UsageError: the target is not ours and not listed, cannot be found, or is not a component of this group.
     """

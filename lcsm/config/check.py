@@ -18,7 +18,7 @@ from lcsm.config.resolvers import divisors
 from lcsm.config.shipped import reference, switches
 from lcsm.config.signatures import Signature, names, of_target
 from lcsm.config.suggest import did_you_mean, listed
-from lcsm.errors import UsageError
+from lcsm.errors import UsageError, shortened
 
 Node = dict[str, Any]
 
@@ -174,12 +174,12 @@ def check_ours(path: str, group: str, node: Node, is_inner: bool) -> None:
     target = node.get("_target_")
     settings = {key: value for key, value in node.items() if key != "_target_"}
     if group in NAMED and "name" in node:
-        raise UsageError(former_name(group, str(node["name"])))
+        raise UsageError(former_name(group, shortened(repr(node["name"]))))
     if not isinstance(target, str) or not target.startswith("lcsm."):
-        known = reference(group)
-        if target not in known:
+        known = reference(group).get(str(target))
+        if known is None:
             raise UsageError(unknown_target(path, group, target))
-        check_fields(f"{path}.", settings, declared(group, known[target]), target.rpartition(".")[2])
+        check_fields(f"{path}.", settings, declared(group, known), str(target).rpartition(".")[2])
         return
     if target == "lcsm.mixers.eos.EosMixer":
         refuse_moved(path, settings)

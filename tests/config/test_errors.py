@@ -97,7 +97,7 @@ MISTAKES = [
     (["mixer.gate_first=true"], ["mixer.gate_first=true", "mixer.output.norm now"]),
     (["model=attention", "mixer.bias=true"], ["mixer.bias=true", "num_heads"]),
     (["optim.name=adam"], ["optim.name=adam", "optim._target_", "adamw"]),
-    (["+optim.name=sgd"], ["optim.name=sgd", "optim._target_", "sgd"]),
+    (["+optim.name=sgd"], ["optim.name='sgd'", "optim._target_", "sgd"]),
     (["schedule.name=cosine"], ["schedule.name=cosine", "schedule._target_", "inverse_sqrt"]),
     (["experiment=lra/listops/s6"], ["experiment=lra/listops/s6", "lra/listops/s5"]),
     (
@@ -136,6 +136,7 @@ MISTAKES = [
     (["oscillation._target_=os.system"], ["oscillation._target_=os.system", "allow_targets"]),
     (["data._target_=torch.load"], ["data._target_=torch.load", "allow_targets"]),
     (["optim._target_=torch.optim.NAdam"], ["optim._target_=torch.optim.NAdam", "allow_targets"]),
+    (["optim._target_=[torch.optim.SGD]"], ["optim._target_=['torch.optim.SGD']", "allow_targets"]),
     (["schedule._target_=lcsm.training.schedules.Cosin"], ["schedule._target_", "'Cosine'"]),
     (["+oscillation.inner={_target_:os.system}"], ["oscillation.inner"]),
     (["oscillation._target_=lcsm.stages.oscillation.gate.Gates"], ["oscillation._target_", "Gate"]),
@@ -202,7 +203,7 @@ def test_an_unknown_key_of_an_experiment_is_found(tmp_path: Path):
 def test_an_optimiser_named_as_in_earlier_versions_is_refused_in_a_file(tmp_path: Path):
     flag = user_file(tmp_path, "optim/mine.yaml", "name: adamw\nlr: 1\nweight_decay: 0\nembedding_decay: false\n")
     message = fault(flag, "optim=mine")
-    assert "optim.name=adamw" in message and "optim._target_" in message and len(message.splitlines()) <= 3
+    assert "optim.name='adamw'" in message and "optim._target_" in message and len(message.splitlines()) <= 3
 
 
 def test_an_optimiser_that_does_not_say_who_decays_is_refused(tmp_path: Path):

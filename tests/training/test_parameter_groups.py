@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from lcsm.config.locate import conf_directory, options
+from lcsm.config.shipped import load
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.training.parameter_groups import build_optimiser, group_lines, group_table, parameter_groups
+from lcsm.training.parameter_groups import SHIPPED, build_optimiser, group_lines, group_table, parameter_groups
 from tests.training.toy_run import toy_config
 
 
@@ -115,6 +117,10 @@ def test_rates_must_be_finite_and_not_negative(key: str, value: Any) -> None:
 def test_classes_and_settings_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         build_optimiser(toy_config(**changes))(nn.Linear(1, 1))
+
+
+def test_what_the_shipped_options_name_needs_no_leave() -> None:
+    assert {load("optim", name)["_target_"] for name in options(conf_directory())["optim"]} == {*SHIPPED}
 
 
 class Plain(torch.optim.Optimizer):

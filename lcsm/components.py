@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +18,8 @@ def resolve(group: str, node: dict[str, Any], base: type, allowed: Sequence[str]
         group: name of the configuration group, for messages.
         node: the group's settings with `_target_`, "package.module.Class".
         base: class that the target must subclass.
-        allowed: targets outside lcsm that the user has listed in allow_targets.
+        allowed: targets outside lcsm that may be imported: the user has listed them in allow_targets, or a shipped
+            option names them.
     Raises:
         UsageError: the target is not ours and not listed, cannot be found, or is not a component of this group.
     """
@@ -40,3 +43,9 @@ def resolve(group: str, node: dict[str, Any], base: type, allowed: Sequence[str]
     if not (isinstance(component, type) and issubclass(component, base)):
         raise UsageError(f"{group}._target_={target} must be a subclass of {base.__module__}.{base.__name__}")
     return component
+
+
+def find_local_modules() -> None:
+    """Let the user's own modules be found in the working directory, as `python train.py` finds them beside itself."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())

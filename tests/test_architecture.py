@@ -17,9 +17,10 @@ ORDER = [
     "stages",
     "mixers",
     "models",
-    "conversion",
+    "inspection",
     "tasks",
     "training",
+    "conversion",
     "commands",
 ]
 # Layers that stand beside the order, with what they may import.
@@ -31,6 +32,7 @@ BESIDE = {
     "__main__": {"cli"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES}
 
 
 def layer(path: Path) -> str:
@@ -51,6 +53,17 @@ def imported_layers(path: Path) -> set[str]:
     return found
 
 
+def imported_modules(path: Path) -> set[str]:
+    """The modules of the package that a file imports, in functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found & MODULES.keys()
+
+
 def allowed(name: str) -> set[str]:
     if name in BESIDE:
         return BESIDE[name]
@@ -65,6 +78,15 @@ def test_imports_go_one_way(path: Path):
     assert imported_layers(path) <= allowed(layer(path))
 
 
+def test_no_module_imports_itself_by_way_of_others_not_even_inside_functions():
+    graph = {name: imported_modules(path) for name, path in MODULES.items()}
+    # what imports nothing that is left is in no circle, again and again
+    while free := [name for name, imports in graph.items() if not imports & graph.keys()]:
+        for name in free:
+            del graph[name]
+    assert not graph
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_and_functions_stay_short(path: Path):
     source = path.read_text()
@@ -76,6 +98,10 @@ def test_files_and_functions_stay_short(path: Path):
     ]
     assert source.count("\n") <= 400
     assert not long
+
+
+def test_one_file_knows_the_private_modules_of_hydra():
+    assert [path.name for path in FILES if "hydra._internal" in path.read_text()] == ["hydra_private.py"]
 
 
 def test_no_symbol_of_the_data_package_comes_from_the_core():

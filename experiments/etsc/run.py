@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from lcsm.conversion.etsc import etsc, reference_etsc, reference_outputs, rounding_etsc
-from lcsm.conversion.hankel import lower_bound
 from lcsm.conversion.modal import certificate, search
 from lcsm.conversion.system import ModalSystem, relative_error
+from lcsm.ops.hankel import lower_bound
 from lcsm.ops.streaming.base import Convolver, convolve
 from lcsm.ops.streaming.boxes import Boxes, Piece
 from lcsm.ops.streaming.ring import Ring

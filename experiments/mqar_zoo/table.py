@@ -21,7 +21,8 @@ from matplotlib import pyplot
 from omegaconf import OmegaConf
 from zoo_runs import Run, found
 
-from lcsm.commands.show import describe, sizes
+from lcsm.commands.assemble import sizes
+from lcsm.commands.describe import describe
 
 COLUMNS = (
     "model", "median", "lowest", "highest", "seeds", "lr", "steps", "ms_per_step", "state", "parameters", "algorithm",

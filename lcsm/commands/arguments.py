@@ -6,7 +6,7 @@ import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from lcsm.config.suggest import did_you_mean, listed
@@ -28,6 +28,7 @@ class Option:
     kind: type
     text: str
     default: Any = None
+    _: KW_ONLY
     required: bool = False
     choices: tuple[str, ...] = ()
 

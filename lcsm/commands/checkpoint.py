@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lcsm.commands.combination import check_combination
+from lcsm.commands.check_model import check_combination
 from lcsm.commands.origin import MODEL
 from lcsm.config.check import (
     check_component,

@@ -100,7 +100,7 @@ def measured(checkpoint: Any, model: Any, converted: Any, overrides: Sequence[st
     Raises:
         UsageError: the data are not those of the checkpoint's vocabulary.
     """
-    from lcsm.commands.building import build, build_data, prepare
+    from lcsm.commands.assemble import build, build_data, prepare
     from lcsm.commands.evaluate import check_vocabulary
     from lcsm.commands.origin import scoring_config
     from lcsm.conversion.report import Score

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from lcsm.commands.arguments import Option, read, refuse_rest, usage_text
-from lcsm.config.suggest import listed
 from lcsm.errors import UsageError
 
 OPTIONS = {
@@ -50,8 +49,8 @@ def run(arguments: Sequence[str]) -> int:
     checkpoint = load(options["ckpt"], options["threads"], options["allow_targets"])
     config = scoring_config(checkpoint, overrides)
 
-    from lcsm.commands.building import build_data, build_task, prepare
-    from lcsm.commands.combination import check_learning
+    from lcsm.commands.assemble import build_data, build_task, prepare
+    from lcsm.commands.check_model import check_learning
     from lcsm.training.checkpoints import load_weights
     from lcsm.training.rank import is_first_rank
     from lcsm.training.run import evaluate
@@ -100,41 +99,6 @@ def check_vocabulary(datamodule: Any, checkpoint: Any) -> None:
             f"the data have another vocabulary ({datamodule.vocab_size}) than {checkpoint.path} "
             f"({checkpoint.vocab_size}): its tokens would mean something else\nuse the tokenizer and data of its run"
         )
-
-
-def override(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """A configuration with some values changed.
-
-    Raises:
-        UsageError: a word cannot be read; unknown keys are found by the check that follows.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    from lcsm.config.messages import not_readable
-    from lcsm.training.run import measuring
-
-    changed = json.loads(json.dumps(config))
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(words))
-    except OverrideParseException as error:
-        raise UsageError(not_readable(error.override)) from error
-    for word in parsed:
-        if word.is_sweep_override():
-            raise UsageError(f"{word.input_line}: one value at a time; write [a,b] for a list")
-        *parents, last = word.key_or_group.split(".")
-        if parents == ["trainer"] and last in config["trainer"] and last not in measuring(config["trainer"]):
-            raise UsageError(
-                f"{word.input_line} has no effect where nothing is trained\n"
-                f"what has one of trainer: {listed(measuring(config['trainer']))}"
-            )
-        node = changed
-        for parent in parents:
-            node = node.get(parent)
-            if not isinstance(node, dict):
-                raise UsageError(f"{word.input_line}: {word.key_or_group} is no setting")
-        node[last] = word.value()
-    return changed
 
 
 def write(options: dict[str, Any], step: int, metrics: dict[str, float]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lcsm.commands.describe import describe
 from lcsm.config.compose import make_plan
 from lcsm.config.locate import conf_directory, options
 from lcsm.errors import UsageError
@@ -83,8 +84,7 @@ def row(name: str, words: Sequence[str], length: int | None) -> dict[str, Any]:
         words: further words of the command line, such as those of `settings`.
         length: position at which state and cost are given; None takes that of the data.
     """
-    from lcsm.commands.building import sizes
-    from lcsm.commands.show import describe
+    from lcsm.commands.assemble import sizes
 
     config = make_plan([f"model={name}", *words]).jobs[0].config
     pattern = config["model"]["pattern"]

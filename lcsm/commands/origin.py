@@ -8,17 +8,18 @@ encoding must be said again, unless lcsm ships it.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lcsm.commands.evaluate import override
 from lcsm.config import schemas, shipped
 from lcsm.config.annotations import accepts
 from lcsm.config.check import check_config
 from lcsm.config.locate import conf_directory
-from lcsm.config.signatures import of_source
+from lcsm.config.signatures import of_target
+from lcsm.config.suggest import listed
 from lcsm.errors import UsageError, first_line, shortened
 from lcsm.training.checkpoints import Checkpoint
 
@@ -76,6 +77,41 @@ def shipped_config(words: Sequence[str]) -> dict[str, Any]:
         return composer.resolve(composer.compose(composer.words), composer.words)
 
 
+def override(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """A configuration with some values changed.
+
+    Raises:
+        UsageError: a word cannot be read; unknown keys are found by the check that follows.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    from lcsm.config.messages import not_readable
+    from lcsm.training.run import measuring
+
+    changed = json.loads(json.dumps(config))
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(words))
+    except OverrideParseException as error:
+        raise UsageError(not_readable(error.override)) from error
+    for word in parsed:
+        if word.is_sweep_override():
+            raise UsageError(f"{word.input_line}: one value at a time; write [a,b] for a list")
+        *parents, last = word.key_or_group.split(".")
+        if parents == ["trainer"] and last in config["trainer"] and last not in measuring(config["trainer"]):
+            raise UsageError(
+                f"{word.input_line} has no effect where nothing is trained\n"
+                f"what has one of trainer: {listed(measuring(config['trainer']))}"
+            )
+        node = changed
+        for parent in parents:
+            node = node.get(parent)
+            if not isinstance(node, dict):
+                raise UsageError(f"{word.input_line}: {word.key_or_group} is no setting")
+        node[last] = word.value()
+    return changed
+
+
 def own_run(path: Path, root: str) -> Path | None:
     """The directory of the run that a checkpoint lies in, None where that is not below `root`."""
     folder = path.resolve().parent
@@ -98,7 +134,7 @@ def data_of(run: Path) -> Any:
 def unsaid(node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The settings of data that a checkpoint of others does not decide: texts that lcsm itself does not ship."""
     target = node.get("_target_")
-    signature = of_source(target) if isinstance(target, str) else None
+    signature = of_target(target) if isinstance(target, str) else None
     known = [settings for settings in ours() if settings.get("_target_") == target]
     for key, value in node.items():
         rule = Any if signature is None else signature.fields.get(key, Any)

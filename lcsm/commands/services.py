@@ -6,12 +6,11 @@ import argparse
 import os
 import re
 
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 
 from lcsm.config.compose import Composer
 from lcsm.config.foreign import OwnWordsLoader, shipped_files
+from lcsm.config.hydra_private import Hydra, create_config_search_path, get_args_parser
 from lcsm.config.locate import conf_directory
 from lcsm.config.messages import COMPOSITION_ERRORS, explain
 from lcsm.errors import UsageError

@@ -52,8 +52,9 @@ def run(arguments: Sequence[str]) -> int:
     if plan.sweep:
         raise UsageError("lcsm show describes one model: leave out -m and give every key one value")
 
-    from lcsm.commands.building import sizes
-    from lcsm.commands.combination import check_models
+    from lcsm.commands.assemble import sizes
+    from lcsm.commands.check_plan import check_models
+    from lcsm.commands.describe import describe
 
     check_models(plan)
     config = plan.jobs[0].config
@@ -74,6 +75,7 @@ def run(arguments: Sequence[str]) -> int:
 def run_all(options: dict[str, Any], words: Sequence[str]) -> int:
     """Print the table of all named models."""
     from lcsm.commands import models_table as table
+    from lcsm.commands.describe import check_length
 
     if options["vocab_size"] is not None:
         raise UsageError("lcsm show --all counts layers, which no vocabulary changes: leave out vocab_size")
@@ -95,26 +97,6 @@ def run_all(options: dict[str, Any], words: Sequence[str]) -> int:
             found.add_row(*(f"{cells[key]:,}" if key in table.NUMBERS else cells[key] for key in columns))
         Console().print(found)
     return 0
-
-
-def check_length(length: int) -> None:
-    """Refuse a position before the first token."""
-    if length < 1:
-        raise UsageError(f"length={length} must be at least 1")
-
-
-def describe(config: dict[str, Any], vocab_size: int, length: int, labels: dict[str, Any]) -> dict[str, Any]:
-    """The card of a model that is built without memory for its parameters."""
-    import torch
-
-    from lcsm.models.build import build_for
-    from lcsm.models.inspection import card
-
-    check_length(length)
-    if vocab_size < 2 and not labels:
-        raise UsageError(f"vocab_size={vocab_size} must be at least 2")
-    with torch.device("meta"):
-        return card(build_for(config, vocab_size, labels), length)
 
 
 def facts(node: dict[str, Any]) -> list[tuple[str, str]]:

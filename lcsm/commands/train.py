@@ -67,7 +67,7 @@ def start(arguments: Sequence[str]) -> int:
     plan = make_plan(arguments)
 
     # torch is imported from here on
-    from lcsm.commands.combination import check_plan
+    from lcsm.commands.check_plan import check_plan
 
     check_plan(plan)
     from lcsm.training.lock import RunLock
@@ -163,8 +163,8 @@ def train(
     Returns:
         The best value of the metric that the task monitors, the one of the checkpoint that is kept; None without any.
     """
-    from lcsm.commands.building import build_data, build_task, prepare
-    from lcsm.models.inspection import card
+    from lcsm.commands.assemble import build_data, build_task, prepare
+    from lcsm.inspection import card
     from lcsm.training.rank import is_first_rank
     from lcsm.training.run import device_of, fit, interrupted
 
@@ -194,7 +194,7 @@ def train(
 
 def without_algorithm(model: Any, config: dict[str, Any], device: str) -> str:
     """What to say of layers that only the loop over time can run, "" where there are none."""
-    from lcsm.commands.combination import partners
+    from lcsm.commands.check_model import partners
 
     choices = [mixer.choice(device) for mixer in model.backbone.mixers()]
     slow = [index for index, choice in enumerate(choices) if choice.available == ("reference",)]

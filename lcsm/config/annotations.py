@@ -1,14 +1,11 @@
 """Does a configuration value fit an annotation, and how is that rule said in words."""
 
-import ast
 import math
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-NUMBERS: dict[str, object] = {"int": int, "float": float, "str": str, "bool": bool, "None": None, "dict": dict}
-LISTS = {"list", "List", "tuple", "Tuple", "Sequence", "Iterable"}
 WORDS: dict[object, str] = {
     int: "an integer",
     float: "a finite number",
@@ -86,9 +83,11 @@ def words(annotation: Any) -> str:
         bounds = [rule.words() for rule in arguments[1:] if isinstance(rule, Range)]
         return " ".join([words(arguments[0]), *bounds])
     if origin in (Union, types.UnionType):
-        return " or ".join(words(argument) for argument in arguments)
+        *first, last = [words(argument) for argument in arguments]
+        return f"{', '.join(first)} or {last}"
     if origin is Literal:
-        return "one of " + ", ".join(str(value) for value in arguments)
+        values = [str(value).lower() if isinstance(value, bool) else str(value) for value in arguments]
+        return "one of " * (len(values) > 1) + ", ".join(values)
     if origin is tuple and arguments and arguments[-1] is not Ellipsis:
         return f"a list of {len(arguments)} values"
     if annotation in (list, tuple, Sequence) or origin in (list, tuple, Sequence):
@@ -96,40 +95,3 @@ def words(annotation: Any) -> str:
     if annotation is None:
         return "null"
     return WORDS.get(origin or annotation, "a value")
-
-
-def from_source(node: ast.expr | None) -> Any:
-    """The annotation that a piece of source code stands for; Any where it is not made of plain types."""
-    if isinstance(node, ast.Constant) and node.value is None:
-        return type(None)
-    if isinstance(node, ast.Name):
-        return list if node.id in LISTS else NUMBERS.get(node.id, Any)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        return union([from_source(node.left), from_source(node.right)])
-    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
-        items = list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
-        return subscript(node.value.id, items)
-    return Any
-
-
-def subscript(name: str, items: list[ast.expr]) -> Any:
-    """The annotation `name[items]`."""
-    if name == "Literal":
-        values = tuple(item.value for item in items if isinstance(item, ast.Constant))
-        return Literal.__getitem__(values) if len(values) == len(items) else Any
-    if name == "Optional":
-        return union([from_source(items[0]), type(None)])
-    if name == "Union":
-        return union([from_source(item) for item in items])
-    if name in ("tuple", "Tuple"):
-        ellipsis = isinstance(items[-1], ast.Constant) and items[-1].value is Ellipsis
-        inner = [from_source(item) for item in (items[:-1] if ellipsis else items)]
-        return tuple.__class_getitem__((*inner, ...) if ellipsis else tuple(inner))
-    if name in LISTS:
-        return list.__class_getitem__(from_source(items[0]))
-    return dict if name in ("dict", "Dict", "Mapping") else Any
-
-
-def union(members: list[Any]) -> Any:
-    """The union of annotations; Any absorbs all others."""
-    return Any if Any in members else Union.__getitem__(tuple(members))

@@ -1,6 +1,7 @@
-"""Checks of a composed configuration that need no torch: keys, types, ranges, names.
+"""Checks of a composed configuration: keys, types, ranges, names.
 
-Every fault raises a `UsageError` that names the key. Nothing that a configuration names is imported or called here.
+Every fault raises a `UsageError` that names the key. Nothing that a configuration names is called here, and of it only
+modules of lcsm are imported, for the signatures of their classes; what needs none of these is checked before.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any, Literal
 
 from lcsm.config import schemas
 from lcsm.config.annotations import Range, accepts, words
-from lcsm.config.locate import conf_directory
-from lcsm.config.shipped import identity, reference, switches
-from lcsm.config.signatures import Signature, names, of_source
+from lcsm.config.locate import conf_directory, options
+from lcsm.config.resolvers import divisors
+from lcsm.config.shipped import reference, switches
+from lcsm.config.signatures import Signature, names, of_target
 from lcsm.config.suggest import did_you_mean, listed
-from lcsm.errors import UsageError
+from lcsm.errors import UsageError, shortened
 
 Node = dict[str, Any]
 
@@ -28,6 +30,7 @@ PROVIDED: dict[str, frozenset[str]] = {
     **dict.fromkeys((*schemas.STAGES, "channel"), SIZES),
     "mixer": frozenset({"d_model", "layer", "num_layers", "stages"}),
     "task": frozenset({"model", "optimise"}),
+    "optim": frozenset({"params"}),
 }
 # Settings of a part of a mixer, by the names that they had when the mixer held them.
 MOVED = {
@@ -42,6 +45,8 @@ MOVED = {
     "gate_first": "output.norm",
     "bias": "output.bias",
 }
+# Groups whose options were chosen by `name` in earlier versions.
+NAMED = ("optim", "schedule")
 # Settings that the builder fills in where they are null.
 DERIVED = {"mixer": frozenset({"value_dim"})}
 # As many threads as the largest machines have cores: a run may be planned on a smaller one.
@@ -51,7 +56,7 @@ COMPLETE = frozenset({*schemas.MIXER_GROUPS, "channel", "release", "data"})
 
 
 def check_config(config: Node) -> None:
-    """Keys, types and ranges of the whole configuration; needs no torch.
+    """Keys, types and ranges of the whole configuration.
 
     Args:
         config: the resolved configuration as plain dictionaries.
@@ -65,16 +70,16 @@ def check_config(config: Node) -> None:
     check_finite("", config)
     for group, schema in schemas.SCHEMAS.items():
         check_fields(f"{group}.", mapping(config, group), schemas.signature(schema), f"{group}/")
-    for group in schemas.COMPONENTS:
-        check_component(group, group, config.get(group), config)
     for group in schemas.SWITCHES:
         check_switches(f"{group}.", mapping(config, group), switches(group))
+    check_threads(config["threads"])
+    check_release(config)
+    for group in schemas.COMPONENTS:
+        check_component(group, group, config.get(group), config)
     for name, groups in config["mixers"].items():
         check_named_mixer(name, groups, config)
     check_pattern(config)
-    check_release(config)
     check_sizes(config)
-    check_threads(config["threads"])
     check_betas(config["optim"].get("betas"))
 
 
@@ -141,7 +146,7 @@ def check_finite(path: str, value: Any) -> None:
 
 
 def check_component(path: str, group: str, node: Any, config: Node) -> None:
-    """A node that names a class or a shipped component, and the nodes inside it."""
+    """A node that names a class, and the nodes inside it."""
     if not node:
         if group not in schemas.OPTIONAL:
             raise UsageError(f"{path}=none is not possible: choose an option of {group}/")
@@ -149,7 +154,7 @@ def check_component(path: str, group: str, node: Any, config: Node) -> None:
     if not isinstance(node, dict):
         raise UsageError(f"{path}={node!r} must name an option of {group}/ or hold its settings")
     for inner_path, inner in nested(path, node):
-        if identity(inner) not in config["allow_targets"]:
+        if inner.get("_target_") not in config["allow_targets"]:
             check_ours(inner_path, group, inner, inner is not node)
 
 
@@ -168,15 +173,17 @@ def check_ours(path: str, group: str, node: Node, is_inner: bool) -> None:
     """A component of lcsm against its signature, or one that a shipped YAML file names against that file."""
     target = node.get("_target_")
     settings = {key: value for key, value in node.items() if key != "_target_"}
+    if group in NAMED and "name" in node:
+        raise UsageError(former_name(group, shortened(repr(node["name"]))))
     if not isinstance(target, str) or not target.startswith("lcsm."):
-        known = reference(group)
-        if identity(node) in known:
-            check_fields(f"{path}.", node, known[identity(node)], f"{group}={identity(node)}")
-            return
-        raise UsageError(unknown_target(path, group, node))
+        known = reference(group).get(str(target))
+        if known is None:
+            raise UsageError(unknown_target(path, group, target))
+        check_fields(f"{path}.", settings, declared(group, known), str(target).rpartition(".")[2])
+        return
     if target == "lcsm.mixers.eos.EosMixer":
         refuse_moved(path, settings)
-    signature = of_source(target)
+    signature = of_target(target)
     if signature is None:
         module, _, name = target.rpartition(".")
         raise UsageError(f"{path}._target_={target} does not exist in lcsm{did_you_mean(name, names(module))}")
@@ -187,6 +194,14 @@ def check_ours(path: str, group: str, node: Node, is_inner: bool) -> None:
     required = signature.required if group in COMPLETE else frozenset()
     signature = Signature(signature.fields | derived, required, signature.open)
     check_fields(f"{path}.", settings, signature, target.rpartition(".")[2], provided)
+
+
+def declared(group: str, signature: Signature) -> Signature:
+    """What a node may hold: the arguments of its class, and in `optim` what decides who learns at which rate."""
+    if group != "optim":
+        return signature
+    own = schemas.signature(schemas.Learning)
+    return Signature(signature.fields | own.fields, signature.required | own.required, signature.open)
 
 
 def refuse_moved(path: str, settings: Node) -> None:
@@ -201,18 +216,23 @@ def moved(written: str, path: str, key: str) -> str:
     return f"{written} is a setting of a part of the mixer: it is {path}.{MOVED[key]} now"
 
 
-def unknown_target(path: str, group: str, node: Node) -> str:
+def former_name(group: str, value: str) -> str:
+    """`optim.name=adamw`, a word of earlier versions."""
+    return (
+        f"{group}.name={value} is a word of an earlier version, a class is named by {group}._target_ now:\n"
+        f"choose an option, {group}=NAME, or write the class, {group}._target_=package.module.Class\n"
+        f"options of {group}: {listed(options(conf_directory())[group])}"
+    )
+
+
+def unknown_target(path: str, group: str, target: Any) -> str:
     """What to say about a node that names nothing we know."""
-    target, known = node.get("_target_"), reference(group)
-    if target is not None:
-        return (
-            f"{path}._target_={target} is not part of lcsm and would run code of its own:\n"
-            f"add allow_targets=[{target}] if it is a class of yours that you trust"
-        )
-    if "name" in node:
-        hint = did_you_mean(str(node["name"]), known)
-        return f"{path}.name={node['name']!r} is not known{hint}\nchoose {listed(known)}"
-    return f"{path} names no class: it needs _target_=package.module.Class, or an option of {group}/"
+    if target is None:
+        return f"{path} names no class: it needs _target_=package.module.Class, or an option of {group}/"
+    return (
+        f"{path}._target_={target} is not part of lcsm and would run code of its own:\n"
+        f"add allow_targets=[{target}] if it is a class of yours that you trust"
+    )
 
 
 def check_switches(prefix: str, node: Node, known: dict[str, Any]) -> None:
@@ -309,8 +329,7 @@ def check_sizes(config: Node) -> None:
     for path, mixer in ({"mixer": config["mixer"]} | named).items():
         heads = mixer.get("num_heads")
         if isinstance(heads, int) and mixer.get("value_dim") is None and width % heads:
-            divisors = [divisor for divisor in range(1, width + 1) if width % divisor == 0]
-            near = sorted(sorted(divisors, key=lambda divisor: abs(divisor - heads))[:2])
+            near = sorted(sorted(divisors(width), key=lambda divisor: abs(divisor - heads))[:2])
             raise UsageError(
                 f"{path}.num_heads={heads} must divide model.d_model={width}; choose {' or '.join(map(str, near))}"
             )

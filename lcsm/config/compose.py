@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -16,10 +17,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import version
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -32,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from lcsm.config import schemas
 from lcsm.config.check import check_config
 from lcsm.config.foreign import OwnWordsLoader
+from lcsm.config.hydra_private import Hydra, create_config_search_path, get_args_parser
 from lcsm.config.locate import conf_directory
 from lcsm.config.messages import (
     COMPOSITION_ERRORS,
@@ -181,7 +179,7 @@ class Composer:
         config = copy.deepcopy(self.composed[choices])
         values = [word for word, chosen in zip(parsed, is_choice, strict=True) if not chosen]
         try:
-            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+            self.loader.set_values(config, values)
             self.loader.check(config)
         except COMPOSITION_ERRORS as error:
             raise UsageError(explain(error, overrides, lambda: self.names(overrides))) from error
@@ -275,7 +273,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def make_plan(argv: Sequence[str]) -> Plan:
-    """Compose every job of a command line and check all that needs no torch.
+    """Compose every job of a command line and check all that needs no model.
 
     Args:
         argv: the words after the command's name.
@@ -294,7 +292,7 @@ def make_plan(argv: Sequence[str]) -> Plan:
 
 
 def checked_job(composer: Composer, config: DictConfig, overrides: list[str]) -> Job:
-    """Resolve a job and check all that needs no torch.
+    """Resolve a job and check all that needs no model.
 
     Raises:
         UsageError: a fault; it says so where an experiment set for its own model what the chosen one does not have.
@@ -333,11 +331,11 @@ def plan_sweep(composer: Composer, base: DictConfig, words: Sequence[str]) -> Pl
     swept = [*(f"{key}={value}" for key, value in params.items()), *task_words]
     try:
         parsed = composer.parse(swept)
-        complete = base.hydra.sweeper._target_.rpartition(".")[2] == BasicSweeper.__name__
+        complete = base.hydra.sweeper._target_.rpartition(".")[2] == "BasicSweeper"
         # other sweepers choose their values while they run; what they do not choose can be checked
         if not complete:
             parsed = [override for override in composer.parse(task_words) if not override.is_sweep_override()]
-        combinations = BasicSweeper.split_arguments(parsed, None)[0]
+        combinations = every_job(parsed)
     except COMPOSITION_ERRORS as error:
         raise UsageError(explain(error, swept, lambda: composer.names(words))) from error
     jobs = []
@@ -350,6 +348,19 @@ def plan_sweep(composer: Composer, base: DictConfig, words: Sequence[str]) -> Pl
             raise in_job(error, number, combinations) from error
     here = base.hydra.launcher._target_.rpartition(".")[2] in LAUNCHED_HERE
     return Plan(True, Path(base.hydra.sweep.dir), jobs, complete, here)
+
+
+def every_job(words: Sequence[Override]) -> list[list[str]]:
+    """The overrides of each job of a sweep, one for every combination of values, as by Hydra's basic sweeper."""
+    values: dict[str, list[str]] = {}
+    for word in words:
+        if word.is_sweep_override() and not word.is_discrete_sweep():
+            raise UsageError(
+                "hydra/sweeper=basic runs lists and ranges, e.g. 1,2,3 or range(1,4); intervals need another sweeper"
+            )
+        texts = word.sweep_string_iterator() if word.is_sweep_override() else [word.get_value_element_as_str()]
+        values[word.get_key_element()] = [f"{word.get_key_element()}={text}" for text in texts]
+    return [list(job) for job in itertools.product(*values.values())]
 
 
 def refuse_nested_processes(config: DictConfig) -> None:

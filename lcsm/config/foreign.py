@@ -13,8 +13,6 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -22,6 +20,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from lcsm.config.hydra_private import Loader, create_config_search_path
 from lcsm.config.locate import conf_directory
 from lcsm.errors import UsageError
 
@@ -62,7 +61,7 @@ FROM_FILES: dict[str, Callable[[Any], bool]] = {
 SETTABLE = "mode, run.dir, sweep.dir, output_subdir, verbose, sweeper.params, numbers of launcher and sweeper"
 
 
-class OwnWordsLoader(ConfigLoaderImpl):
+class OwnWordsLoader(Loader):
     """Composes as Hydra does, and refuses what only the words of the command line may say.
 
     Every composition is checked, Hydra's own before a job too, and before anything that it names is imported.
@@ -84,22 +83,19 @@ class OwnWordsLoader(ConfigLoaderImpl):
         with suppress(HydraException):
             self.own = [*self.own, *OverridesParser.create(config_loader=self).parse_overrides(list(words))]
 
-    def _process_config_searchpath(self, config_name: str | None, parsed_overrides: list[Override], repo: Any) -> None:
-        loaded = None if config_name is None else repo.load_config(config_path=config_name)
-        primary = loaded.config if loaded is not None else None
-        if isinstance(primary, DictConfig) and OmegaConf.select(primary, "hydra.searchpath", throw_on_missing=False):
+    def before_search(self, name: str | None, config: Any, words: Sequence[Override]) -> None:
+        if isinstance(config, DictConfig) and OmegaConf.select(config, "hydra.searchpath", throw_on_missing=False):
             raise UsageError(
-                f"hydra.searchpath stands in {config_name}.yaml, which may come from anywhere:\n"
+                f"hydra.searchpath stands in {name}.yaml, which may come from anywhere:\n"
                 "take it out and name the folder yourself, --config-dir=..."
             )
-        for word in parsed_overrides:
+        for word in words:
             places = word.value() if word.key_or_group == "hydra.searchpath" else []
             for place in places if isinstance(places, list) else [places]:
                 if not FOLDER.fullmatch(str(place)):
                     raise UsageError(
                         f"hydra.searchpath={place} would import a package: name a folder, --config-dir=..."
                     )
-        super()._process_config_searchpath(config_name, parsed_overrides, repo)
 
     def load_configuration(
         self,
@@ -174,20 +170,17 @@ def as_addition(word: Override) -> str:
 
 
 @lru_cache
-def shipped_files() -> ConfigLoaderImpl:
+def shipped_files() -> Loader:
     """What composes from the files of lcsm, Hydra and its installed plugins alone."""
-    return ConfigLoaderImpl(create_config_search_path(str(conf_directory())))
+    return Loader(create_config_search_path(str(conf_directory())))
 
 
 @lru_cache
 def targets(kind: str) -> dict[str, str]:
     """Class -> option of the launchers or sweepers that are installed."""
-    loader, found = shipped_files(), {}
-    for option in loader.get_group_options(f"hydra/{kind}"):
-        loaded = loader.repository.load_config(f"hydra/{kind}/{option}")
-        if loaded is not None:
-            found[str(OmegaConf.select(loaded.config, "_target_"))] = option
-    return found
+    loader = shipped_files()
+    options = {name: loader.option(f"hydra/{kind}/{name}") for name in loader.get_group_options(f"hydra/{kind}")}
+    return {str(OmegaConf.select(node, "_target_")): name for name, node in options.items() if node is not None}
 
 
 @lru_cache

@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from lcsm.config.check import MOVED, moved
+from lcsm.config.check import MOVED, NAMED, former_name, moved
 from lcsm.config.suggest import did_you_mean, listed
 from lcsm.errors import first_line
 
@@ -68,8 +68,6 @@ def explain(error: Exception, overrides: Sequence[str], names: Callable[[], Name
         if value_of(key, overrides).startswith("{"):
             return f"{key} holds a list: write {key}=[...]"
         return f"{key} holds settings by name: set one of them, e.g. {key}.NAME=..."
-    if "does not support sweep type" in text:
-        return "hydra/sweeper=basic runs lists and ranges, e.g. 1,2,3 or range(1,4); intervals need another sweeper"
     lines = [line.strip() for line in [*text.splitlines(), *(str(cause).splitlines() if cause is not error else [])]]
     lines = [line for line in lines if line and not line.startswith(("See https", "object_type", "reference_type"))]
     return "\n".join(lines[:3])
@@ -117,6 +115,8 @@ def yaml_fault(error: yaml.YAMLError) -> str:
 def unknown_key(key: str, overrides: Sequence[str], names: Names) -> str:
     """A key or group that does not exist, or that cannot be reached with the words given."""
     value = value_of(key, overrides)
+    if key in (f"{group}.name" for group in NAMED):
+        return former_name(key.partition(".")[0], value)
     written = f"{key}={value}" if value else key
     group = key.partition("@")[0]
     if value.startswith("{"):

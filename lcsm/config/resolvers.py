@@ -1,5 +1,6 @@
 """What YAML files may compute: sizes from other sizes, rates from other rates, names of directories."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,12 +8,20 @@ from omegaconf import OmegaConf
 
 # Longest name of a job's directory that every file system takes, with room for the job's number.
 LONGEST_NAME = 120
+# Divisors that are tried one by one, so that a mistyped size is answered at once.
+MOST_TRIED = 10**6
 
 
 def short(text: str) -> str:
     """A directory name made of a job's overrides: no slashes, at most LONGEST_NAME characters."""
     cleaned = "".join(character if character.isalnum() or character in "=.,-_@+" else "-" for character in str(text))
     return cleaned[:LONGEST_NAME].rstrip("-.,")
+
+
+def divisors(number: int) -> list[int]:
+    """What divides a size, in order; of sizes beyond the square of MOST_TRIED some may be left out."""
+    small = [divisor for divisor in range(1, min(math.isqrt(max(number, 0)), MOST_TRIED) + 1) if number % divisor == 0]
+    return sorted({*small, *(number // divisor for divisor in small)})
 
 
 def divide(number: int, divisor: int) -> int:
@@ -34,7 +43,7 @@ def smaller(limit: float, number: Any) -> Any:
 
 def heads_of(width: int, total: int) -> int:
     """Heads that share a width, each at least so wide, or one: e.g. `${heads_of:64,${model.d_model}}`."""
-    return next(heads for heads in range(max(1, total // width), 0, -1) if total % heads == 0)
+    return max((heads for heads in divisors(total) if heads * width <= total), default=1)
 
 
 def register_resolvers() -> None:

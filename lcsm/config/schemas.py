@@ -104,10 +104,20 @@ class Trainer:
     sync_batchnorm: bool
 
 
+@dataclass
+class Learning:
+    """Settings of `optim` that decide which parameter learns at which rate and decays; the others are of its class."""
+
+    lr: float
+    weight_decay: float
+    embedding_decay: bool
+    groups: dict[str, Any] | None = None
+
+
 SCHEMAS: dict[str, type] = {"model": Model, "block": Block, "paths": Paths, "trainer": Trainer}
 
-# Groups that name a class, or a shipped component by `name`.
-COMPONENTS = (*MIXER_GROUPS, "channel", "release", "data", "task", "optim", "schedule")
+# Groups that name a class; first those whose classes need torch or less.
+COMPONENTS = ("optim", "schedule", *MIXER_GROUPS, "channel", "release", "data", "task")
 # Groups of switches and settings whose shape is that of their shipped files.
 SWITCHES = ("callbacks", "logger")
 # Groups that may be `none`: a mixer without stages needs none of these.

@@ -12,20 +12,12 @@ from lcsm.config.schemas import SWITCH_TYPES
 from lcsm.config.signatures import Signature
 
 
-def identity(node: dict[str, Any]) -> str:
-    """What a node names: its class, or the name of a shipped component."""
-    return str(node.get("_target_") or node.get("name"))
-
-
 @lru_cache
 def reference(group: str) -> dict[str, Signature]:
-    """Settings and types of each component that the files of a group name, by identity; nothing else is accepted."""
-    known: dict[str, Signature] = {}
-    for path in sorted((conf_directory() / group).glob("*.yaml")):
-        node = load(group, path.stem)
-        if node:
-            known.setdefault(identity(node), Signature({key: kind(value) for key, value in node.items()}))
-    return known
+    """Settings and types of each class outside lcsm that the files of a group name; nothing else is accepted."""
+    nodes = [load(group, path.stem) for path in sorted((conf_directory() / group).glob("*.yaml"))]
+    known = {node.pop("_target_"): node for node in nodes if not node.get("_target_", "lcsm.").startswith("lcsm.")}
+    return {target: Signature({key: kind(value) for key, value in node.items()}) for target, node in known.items()}
 
 
 @lru_cache

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from lcsm.conversion.model import Converted, Site
+from lcsm.conversion.model import Converted
 from lcsm.conversion.streams import attach
 from lcsm.conversion.system import ModalSystem
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.language_model import LanguageModel
+from lcsm.models.long_convolutions import Site
 from lcsm.shapes import Tensor, Tokens
 from lcsm.structures import Context
 

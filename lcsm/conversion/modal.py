@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import torch
 
-from lcsm.conversion import hankel
-from lcsm.conversion.hankel import Spectrum
 from lcsm.conversion.system import ModalSystem, joined, rounded_error, widened
+from lcsm.ops import hankel
+from lcsm.ops.hankel import Spectrum
 from lcsm.shapes import Complex, Float, Int, Tensor
 
 LARGEST_MODULUS = 1.0

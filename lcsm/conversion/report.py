@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from matplotlib.figure import Figure
 
-from lcsm.conversion.hankel import lower_bound
 from lcsm.conversion.measure import Row
 from lcsm.conversion.modal import Certificate
 from lcsm.conversion.model import Converted
+from lcsm.ops.hankel import lower_bound
 from lcsm.shapes import Tensor
 
 # columns that people read first, by title

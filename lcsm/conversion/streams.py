@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from lcsm.conversion.model import MAX_ORDER, RECURRENT, Site, convert_kernels, find_sites
+from lcsm.conversion.model import MAX_ORDER, RECURRENT, convert_kernels
 from lcsm.conversion.system import ModalSystem
 from lcsm.errors import UsageError
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.language_model import LanguageModel
+from lcsm.models.long_convolutions import Site, find_sites
 from lcsm.ops.problem import Problem
 from lcsm.ops.recurrence import Recurrence, Written
 from lcsm.ops.streaming.base import Convolver, Place

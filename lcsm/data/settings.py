@@ -53,9 +53,9 @@ def flat(constructor: Callable[..., None]) -> Callable[..., None]:
 
         Data(root="folder", batch_size=8, num_workers=0, seed=1)
     """
-    own, hints = inspect.signature(constructor), get_type_hints(constructor)
+    own, hints = inspect.signature(constructor, eval_str=True), get_type_hints(constructor)
     whole = {name: hints[name] for name in own.parameters if is_dataclass(hints.get(name))}
-    fields = {name: inspect.signature(kind).parameters for name, kind in whole.items()}
+    fields = {name: inspect.signature(kind, eval_str=True).parameters for name, kind in whole.items()}
     this, *others = own.parameters.values()
     inner = [field for other in others for field in (fields[other.name].values() if other.name in whole else [other])]
     signature = own.replace(parameters=[this, *(field.replace(kind=field.KEYWORD_ONLY) for field in inner)])

@@ -5,19 +5,19 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from lcsm.batch import Batch
-from lcsm.conversion.model import find_sites
-from lcsm.conversion.penalty import hankel_penalty
 from lcsm.errors import UsageError
 from lcsm.models.language_model import LanguageModel
+from lcsm.models.long_convolutions import find_sites
 from lcsm.stages.settings import positive
 from lcsm.tasks.base import Optimise
 from lcsm.tasks.language_modelling import LanguageModelling
+from lcsm.tasks.penalty import hankel_penalty
 
 
 class CompressibleLanguageModelling(LanguageModelling):
     """Next-token cross entropy plus a penalty on the Hankel spectra of all long convolutions.
 
-        loss = nats per token + weight * mean spread of the spectra        spread: see `conversion.penalty`
+        loss = nats per token + weight * mean spread of the spectra        spread: see `tasks.penalty`
 
     Args:
         weight: of the penalty in nats, > 0.

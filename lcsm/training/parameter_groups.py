@@ -8,19 +8,18 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn, optim
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from lcsm.components import resolve
 from lcsm.errors import UsageError
 from lcsm.training.schedules import build_schedule
 
-OPTIMISERS: dict[str, Callable[..., Optimizer]] = {
-    "adamw": optim.AdamW,
-    "sgd": optim.SGD,
-}
+# classes outside lcsm that the shipped options name
+SHIPPED = ("torch.optim.AdamW", "torch.optim.SGD")
 # settings of the groups; every other key of `optim` is an argument of the optimiser
-GROUPING = ("name", "lr", "weight_decay", "embedding_decay", "groups")
+GROUPING = ("_target_", "lr", "weight_decay", "embedding_decay", "groups")
 
 
 def takes_decay(parameter: nn.Parameter, name: str, owner: nn.Module, embedding_decay: bool) -> bool:
@@ -144,17 +143,15 @@ def build_optimiser(config: dict[str, Any]) -> Callable[[nn.Module], tuple[Optim
     """The callable that a task uses to make its optimiser and schedule.
 
     Args:
-        config: the whole configuration; `optim` and `schedule` are read.
+        config: the whole configuration; `optim`, `schedule`, `trainer` and `allow_targets` are read.
     Raises:
-        UsageError: an unknown name or an illegal value, found now and not when training starts.
+        UsageError: a class that cannot be found or an illegal value, found now and not when training starts.
     """
-    settings = dict(config["optim"])
-    name = settings.get("name")
-    if name not in OPTIMISERS:
-        raise UsageError(f"optim.name={name!r} is not known; choose {', '.join(OPTIMISERS)}")
+    settings, allowed = config["optim"], config.get("allow_targets") or ()
+    component = resolve("optim", settings, Optimizer, (*allowed, *SHIPPED))
     check_rates(settings)
     arguments = {key: value for key, value in settings.items() if key not in GROUPING}
-    build_schedule(config["schedule"])
+    build_schedule(config["schedule"], allowed)
     trainer = config.get("trainer") or {}
     max_time = config["schedule"].get("max_time")
     if max_time is not None and trainer.get("max_time") is None:
@@ -172,10 +169,15 @@ def build_optimiser(config: dict[str, Any]) -> Callable[[nn.Module], tuple[Optim
             # the optimiser stores its groups in checkpoints; the names are for the table only
             del group["parameter_names"]
         try:
-            optimiser = OPTIMISERS[name](groups, lr=settings["lr"], **arguments)
+            optimiser = component(groups, lr=settings["lr"], **arguments)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"optim={name}: {error}") from error
-        factors: list[Callable[[int], float]] = [build_schedule(config["schedule"]) for _ in groups]
+            raise UsageError(f"optim: {component.__name__}: {error}") from error
+        if "weight_decay" not in optimiser.defaults and any(group["weight_decay"] for group in groups):
+            raise UsageError(
+                f"optim.weight_decay={settings['weight_decay']}: {component.__name__} takes no weight decay;\n"
+                "set it, and that of optim.groups, to 0"
+            )
+        factors: list[Callable[[int], float]] = [build_schedule(config["schedule"], allowed) for _ in groups]
         return optimiser, LambdaLR(optimiser, factors)
 
     return optimise

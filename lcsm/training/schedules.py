@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+from lcsm.components import resolve
 from lcsm.errors import UsageError
 
 
-class WarmUp:
-    """A schedule that rises linearly from 1/warmup_steps to 1 over the first steps.
+class Schedule(ABC):
+    """Factor of the base rate, step by step.
 
-    Instances are called with the number of finished steps and return the factor of the next one. They hold plain
-    numbers, which is what `LambdaLR` stores in a checkpoint.
+    An instance holds plain numbers and texts, which is what `LambdaLR` stores in a checkpoint.
 
     Attributes:
-        elapsed: seconds that these steps took, set by a callback where the schedule depends on time.
+        elapsed: seconds that the finished steps took, set by a callback where the schedule has a `max_time`.
+        warmup_steps: steps until the full rate.
     """
 
     elapsed = 0.0
+    warmup_steps = 0
+
+    @abstractmethod
+    def __call__(self, step: int) -> float:
+        """The factor of the next step, >= 0, after `step` finished ones."""
+
+
+class WarmUp(Schedule):
+    """A linear rise from 1/warmup_steps to 1 over the first steps."""
 
     def __init__(self, warmup_steps: int) -> None:
         if warmup_steps < 0:
@@ -52,7 +63,9 @@ class Cosine(WarmUp):
         max_time: days:hours:minutes:seconds as in `trainer.max_time`; None = no limit.
     """
 
-    def __init__(self, warmup_steps: int, final_fraction: float, max_steps: int, max_time: str | None = None) -> None:
+    def __init__(
+        self, warmup_steps: int, *, final_fraction: float, max_steps: int, max_time: str | None = None
+    ) -> None:
         super().__init__(min(warmup_steps, max(max_steps, 1)))
         if not 0 <= final_fraction <= 1:
             raise UsageError(
@@ -102,20 +115,18 @@ class InverseSquareRoot(WarmUp):
         return math.sqrt(self.warmup_steps / (step + 1))
 
 
-SCHEDULES: dict[str, Callable[..., WarmUp]] = {
-    "cosine": Cosine,
-    "inverse_sqrt": InverseSquareRoot,
-    "constant": Constant,
-}
+def build_schedule(node: dict[str, Any], allowed: Sequence[str] = ()) -> Schedule:
+    """The schedule of the configuration.
 
-
-def build_schedule(config: dict[str, Any]) -> WarmUp:
-    """The schedule of `config["schedule"]`: its name and the settings of its class."""
-    settings = dict(config)
-    name = settings.pop("name", None)
-    if name not in SCHEDULES:
-        raise UsageError(f"schedule.name={name!r} is not known; choose {', '.join(SCHEDULES)}")
+    Args:
+        node: the class and its settings.
+        allowed: classes outside lcsm that may be named.
+    Raises:
+        UsageError: the class cannot be found, is no schedule or refuses a setting.
+    """
+    component = resolve("schedule", node, Schedule, allowed)
     try:
-        return SCHEDULES[name](**settings)
+        schedule: Schedule = component(**{key: value for key, value in node.items() if key != "_target_"})
     except TypeError as error:
-        raise UsageError(f"schedule={name}: {error}") from error
+        raise UsageError(f"schedule: {error}") from error
+    return schedule

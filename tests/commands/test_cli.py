@@ -64,8 +64,13 @@ def test_a_mistake_ends_with_status_2_and_three_lines(words: list[str], tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_mistake_in_composition_is_found_without_torch():
-    assert modules_after(["train", "oscillation.tau=abc"]) == {"hydra"}
+@pytest.mark.parametrize("word", ["oscilation=ones", "oscillation=nosuch", "oscillation.tua=3", "optim.lr=nan"])
+def test_a_mistake_outside_the_components_is_found_without_torch(word: str):
+    assert modules_after(["train", word]) == {"hydra"}
+
+
+def test_a_mistake_in_a_component_of_the_model_is_found_without_lightning():
+    assert modules_after(["train", "oscillation.tau=abc"]) == {"hydra", "torch"}
 
 
 def test_the_module_of_the_command_line_runs_like_the_package():

@@ -30,7 +30,7 @@ def statuses(root: Path, *words: str) -> int:
 
 
 @pytest.mark.parametrize("number", STOPPING)
-@pytest.mark.parametrize("place", ["lcsm.commands.combination.check_plan", "lcsm.commands.building.build_data"])
+@pytest.mark.parametrize("place", ["lcsm.commands.check_plan.check_plan", "lcsm.commands.assemble.build_data"])
 def test_a_signal_while_things_are_built_is_one_line_and_its_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str, number: int
 ) -> None:

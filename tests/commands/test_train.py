@@ -6,8 +6,8 @@ import yaml
 
 from lcsm.cli import main
 from lcsm.config.compose import make_plan
+from lcsm.inspection import card
 from lcsm.models.build import build_model
-from lcsm.models.inspection import card
 from lcsm.training.lock import RunLock
 from tests.commands.helpers import RECALL, TINY, records, run_directory, said, train
 

@@ -55,6 +55,7 @@ MISTAKES = [
     (["model.dropout=1.5"], ["model.dropout=1.5", "<= 1"]),
     (["mixer.state_dim=0"], ["mixer.state_dim=0", ">= 1"]),
     (["mixer.num_heads=3"], ["mixer.num_heads=3", "d_model=64", "2 or 4"]),
+    (["mixer.num_heads=3", "model.d_model=1000000000000000000"], ["mixer.num_heads=3", "2 or 4"]),
     (["model.pattern=[main,attention]"], ["model.pattern", "attention", "+mixer@mixers.attention.mixer=attention"]),
     (["model.num_layers=1000000"], ["model.num_layers=1000000", "<= 10000"]),
     (["data.vocab_size=100000000000"], ["data.vocab_size=100000000000", "<= 16777216"]),
@@ -88,13 +89,16 @@ MISTAKES = [
     (["+mixer@mixers.second.mixer=attention"], ["mixers.second", "model.pattern=[main,second]"]),
     (["callbacks.figures.layer=2"], ["callbacks.figures.layer=2", "model.num_layers=2"]),
     (["callbacks.figures.layer=-1"], ["callbacks.figures.layer=-1"]),
-    (["callbacks.figures=true"], ["callbacks.figures=true"]),
+    (["callbacks.figures=true"], ["callbacks.figures=true", "a mapping, false or null"]),
     # words of an earlier version
     (["mixer.skip=inputs"], ["mixer.skip='inputs'", "mixer.skip.of now"]),
     (["+mixer.gate=silu"], ["mixer.gate='silu'", "mixer.output.gate now"]),
     (["mixer.gate=silu"], ["mixer.gate=silu", "mixer.output.gate now"]),
     (["mixer.gate_first=true"], ["mixer.gate_first=true", "mixer.output.norm now"]),
     (["model=attention", "mixer.bias=true"], ["mixer.bias=true", "num_heads"]),
+    (["optim.name=adam"], ["optim.name=adam", "optim._target_", "adamw"]),
+    (["+optim.name=sgd"], ["optim.name='sgd'", "optim._target_", "sgd"]),
+    (["schedule.name=cosine"], ["schedule.name=cosine", "schedule._target_", "inverse_sqrt"]),
     (["experiment=lra/listops/s6"], ["experiment=lra/listops/s6", "lra/listops/s5"]),
     (
         ["experiment=lra/listops/s5", "model=attention"],
@@ -131,9 +135,11 @@ MISTAKES = [
     # components that are not ours
     (["oscillation._target_=os.system"], ["oscillation._target_=os.system", "allow_targets"]),
     (["data._target_=torch.load"], ["data._target_=torch.load", "allow_targets"]),
+    (["optim._target_=torch.optim.NAdam"], ["optim._target_=torch.optim.NAdam", "allow_targets"]),
+    (["optim._target_=[torch.optim.SGD]"], ["optim._target_=['torch.optim.SGD']", "allow_targets"]),
+    (["schedule._target_=lcsm.training.schedules.Cosin"], ["schedule._target_", "'Cosine'"]),
     (["+oscillation.inner={_target_:os.system}"], ["oscillation.inner"]),
     (["oscillation._target_=lcsm.stages.oscillation.gate.Gates"], ["oscillation._target_", "Gate"]),
-    (["optim.name=adam"], ["optim.name", "adamw"]),
     # sweeps
     (["-m", "oscillation=ones,dig"], ["job 1 of 2", "oscillation=dig", "diag"]),
     (["-m", "optim.lr=1e-3,-1"], ["job 1 of 2", "optim.lr=-1"]),
@@ -192,6 +198,17 @@ def test_an_experiment_that_overrides_no_group_is_named(tmp_path: Path):
 def test_an_unknown_key_of_an_experiment_is_found(tmp_path: Path):
     flag = user_file(tmp_path, "experiment/mine.yaml", "# @package _global_\ndata:\n  batch_szie: 3\n")
     assert "data.batch_szie" in fault(flag, "experiment=mine")
+
+
+def test_an_optimiser_named_as_in_earlier_versions_is_refused_in_a_file(tmp_path: Path):
+    flag = user_file(tmp_path, "optim/mine.yaml", "name: adamw\nlr: 1\nweight_decay: 0\nembedding_decay: false\n")
+    message = fault(flag, "optim=mine")
+    assert "optim.name='adamw'" in message and "optim._target_" in message and len(message.splitlines()) <= 3
+
+
+def test_an_optimiser_that_does_not_say_who_decays_is_refused(tmp_path: Path):
+    flag = user_file(tmp_path, "optim/mine.yaml", "_target_: torch.optim.SGD\nlr: 1\nweight_decay: 0\n")
+    assert "optim.embedding_decay is missing" in fault(flag, "optim=mine")
 
 
 def test_a_missing_setting_is_named(tmp_path: Path):

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from lcsm.conversion.choose import convert_kernel
-from lcsm.conversion.hankel import hankel, least_order, lower_bound, rows_of, spectrum
 from lcsm.conversion.hybrid import hybrid, work
 from lcsm.conversion.modal import modal
 from lcsm.errors import UsageError
+from lcsm.ops.hankel import hankel, least_order, lower_bound, rows_of, spectrum
 
 LAGS = torch.arange(256, dtype=torch.float64)
 

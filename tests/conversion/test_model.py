@@ -5,14 +5,15 @@ import copy
 import pytest
 import torch
 
-from lcsm.commands.combination import check_combination
+from lcsm.commands.check_model import check_combination
 from lcsm.config.check import check_config
-from lcsm.conversion.model import convert_model, find_sites
+from lcsm.conversion.model import convert_model
 from lcsm.conversion.streams import attach
 from lcsm.errors import UsageError
 from lcsm.models.build import build_model
 from lcsm.models.generation import generate
 from lcsm.models.language_model import LanguageModel
+from lcsm.models.long_convolutions import find_sites
 from tests.compose import compose
 
 V, L = 11, 96

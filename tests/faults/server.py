@@ -20,9 +20,9 @@ from typing import Any
 
 WARM = ("train", "evaluate", "generate", "convert", "show")
 MODULES = (
-    *(f"lcsm.commands.{name}" for name in (*WARM, "building", "checkpoint", "combination", "models_table", "sweep")),
+    *(f"lcsm.commands.{name}" for name in (*WARM, "assemble", "check_plan", "checkpoint", "models_table", "sweep")),
     "lcsm.config.compose", "lcsm.conversion.model", "lcsm.conversion.streams", "lcsm.conversion.report",
-    "lcsm.data.mqar", "lcsm.data.text_files", "lcsm.models.generation", "lcsm.models.inspection", "lcsm.tasks.recall",
+    "lcsm.data.mqar", "lcsm.data.text_files", "lcsm.models.generation", "lcsm.inspection", "lcsm.tasks.recall",
     "lcsm.tasks.language_modelling", "lcsm.training.run", "lightning", "matplotlib.figure", "tensorboard",
 )  # fmt: skip
 

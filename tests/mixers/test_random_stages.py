@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from lcsm.commands.combination import check_combination
+from lcsm.commands.check_model import check_combination
 from lcsm.config.schemas import MIXER_GROUPS
 from lcsm.errors import UsageError
 from lcsm.models.build import rehearse

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from lcsm.inspection import card
 from lcsm.models.build import build_model
-from lcsm.models.inspection import card
 from tests.compose import compose
 
 B, L, V = 2, 5, 13

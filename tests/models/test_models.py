@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lcsm.errors import UsageError
+from lcsm.inspection import card, decay_spectrum, half_life, mixing_matrix
 from lcsm.models.build import Builder, build_model
 from lcsm.models.classifier import SequenceClassifier
 from lcsm.models.generation import generate, sample
-from lcsm.models.inspection import card, decay_spectrum, half_life, mixing_matrix
 from lcsm.ops.recurrence import Read
 from tests.compose import SMALL, compose, small
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lcsm.errors import UsageError
+from lcsm.inspection import decay_spectrum, mixing_matrix
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.build import Builder, build_model
-from lcsm.models.inspection import decay_spectrum, mixing_matrix
 from lcsm.structures import Context, Delta
 from tests.compose import compose, small
 from tests.stages.options import BATCH, LENGTH, build, call, example

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
+from lcsm.inspection import mixing_matrix
 from lcsm.mixers.eos import EosMixer
-from lcsm.models.inspection import mixing_matrix
 from lcsm.structures import Context
 from tests.stages.gated import LENGTH, MODELS, model_of, tokens
 

@@ -12,14 +12,14 @@ from lightning import Trainer
 from torch import Tensor
 from torch.nn import functional
 
-from lcsm.commands.building import build_datamodule, build_task
-from lcsm.commands.combination import check_combination
+from lcsm.commands.assemble import build_datamodule, build_task
+from lcsm.commands.check_model import check_combination
 from lcsm.config.compose import make_plan
 from lcsm.data.labelled.listops import ListOps
 from lcsm.errors import UsageError
+from lcsm.inspection import decay_spectrum, mixing_matrix
 from lcsm.models.build import build_classifier
 from lcsm.models.classifier import PairHead
-from lcsm.models.inspection import decay_spectrum, mixing_matrix
 from lcsm.tasks.classification import Classification
 from lcsm.tasks.matching import Matching
 from lcsm.training.parameter_groups import group_table, parameter_groups

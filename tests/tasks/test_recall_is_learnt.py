@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lcsm.commands.building import build_data, build_task
+from lcsm.commands.assemble import build_data, build_task
 from tests.compose import compose
 
 SMALL = (

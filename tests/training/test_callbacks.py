@@ -34,7 +34,7 @@ from lcsm.training.callbacks.seeding import step_seed
 from lcsm.training.checkpoints import read_checkpoint
 from lcsm.training.errors import NonFiniteError
 from lcsm.training.lock import RunLock
-from tests.training.toy_run import ToyRows, toy_config, toy_fit, toy_task
+from tests.training.toy_run import CONSTANT, ToyRows, toy_config, toy_fit, toy_task
 
 NOTHING = {
     "checkpoint": None, "progress": False, "throughput": False, "learning_rates": False, "hyperparameters": False,
@@ -157,7 +157,7 @@ def test_what_the_command_line_gave_stands_first_among_the_columns(
 
 
 def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path: Path) -> None:
-    changes = {"logger": {"tensorboard": True, "csv": True}, "schedule": {"name": "constant", "warmup_steps": 0}}
+    changes = {"logger": {"tensorboard": True, "csv": True}, "schedule": CONSTANT}
     toy_fit(tmp_path, toy_config(trainer__max_steps=4) | changes)
     toy_fit(tmp_path, toy_config(trainer__max_steps=6, resume="auto") | changes)
     log = events(tmp_path)
@@ -167,7 +167,7 @@ def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path: Path) -> None:
 
 
 def test_a_run_that_goes_on_in_another_directory_has_whole_curves_and_a_row_of_its_own(tmp_path: Path) -> None:
-    changes = {"logger": {"tensorboard": True, "csv": True}, "schedule": {"name": "constant", "warmup_steps": 0}}
+    changes = {"logger": {"tensorboard": True, "csv": True}, "schedule": CONSTANT}
     toy_fit(tmp_path / "whole", toy_config(trainer__max_steps=9) | changes)
     toy_fit(tmp_path / "a", toy_config(trainer__max_steps=5) | changes)
     (tmp_path / "a" / "checkpoints" / "best.ckpt").unlink()
@@ -183,7 +183,7 @@ def test_a_run_that_goes_on_in_another_directory_has_whole_curves_and_a_row_of_i
 
 
 def test_a_run_without_events_that_goes_on_with_them_gets_its_row(tmp_path: Path) -> None:
-    constant = {"schedule": {"name": "constant", "warmup_steps": 0}}
+    constant = {"schedule": CONSTANT}
     toy_fit(tmp_path, toy_config(trainer__max_steps=4) | constant)
     changes = {"logger": {"tensorboard": True, "csv": True}, "resume": "auto"} | constant
     toy_fit(tmp_path, toy_config(trainer__max_steps=6) | changes)
@@ -292,7 +292,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     inspection.half_life = lambda decays: np.where(decays < 1, 10 * decays, np.inf)
     inspection.mixing_matrix = lambda model, layer, tokens: np.eye(tokens.shape[1])
     generation.generate = lambda model, prompt, num_tokens, **_: iter([0] * num_tokens)
-    monkeypatch.setitem(sys.modules, "lcsm.models.inspection", inspection)
+    monkeypatch.setitem(sys.modules, "lcsm.inspection", inspection)
     monkeypatch.setitem(sys.modules, "lcsm.models.generation", generation)
 
 
@@ -390,6 +390,6 @@ def test_a_model_that_cannot_be_drawn_is_trained_without_figures(
     def unknown(*arguments: object) -> None:
         raise UsageError("layer 0 is a Novelty, whose mixing matrix is not known")
 
-    monkeypatch.setattr(sys.modules["lcsm.models.inspection"], "mixing_matrix", unknown)
+    monkeypatch.setattr(sys.modules["lcsm.inspection"], "mixing_matrix", unknown)
     _, out = toy_fit(tmp_path, toy_config(callbacks__figures={"every": 1, "layer": 0, "length": 6}))
     assert out["status"] == "finished" and caplog.text.count("no figures: layer 0 is a Novelty") == 1

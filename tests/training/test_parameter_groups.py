@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from lcsm.config.locate import conf_directory, options
+from lcsm.config.shipped import load
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.training.parameter_groups import build_optimiser, group_lines, group_table, parameter_groups
+from lcsm.training.parameter_groups import SHIPPED, build_optimiser, group_lines, group_table, parameter_groups
 from tests.training.toy_run import toy_config
 
 
@@ -101,10 +103,39 @@ def test_rates_must_be_finite_and_not_negative(key: str, value: Any) -> None:
         build_optimiser(toy_config(**{f"optim__{key}": value}))
 
 
-def test_unknown_names_are_refused() -> None:
-    with pytest.raises(UsageError, match="choose adamw, sgd"):
-        build_optimiser(toy_config(optim__name="adam2"))
-    with pytest.raises(UsageError, match="choose cosine, inverse_sqrt, constant"):
-        build_optimiser(toy_config(schedule__name="linear"))
-    with pytest.raises(UsageError, match=r"schedule=cosine.*warm"):
-        build_optimiser(toy_config(schedule__warm=3))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optim___target_": "torch.optim.Adam2"}, "not part of lcsm"),
+        ({"optim___target_": "lcsm.training.schedules.Cosine"}, "subclass of torch.optim.optimizer.Optimizer"),
+        ({"optim__beta": 0.9}, "AdamW.*beta"),
+        ({"schedule___target_": "lcsm.training.schedules.Linear"}, "no class Linear"),
+        ({"schedule___target_": "lcsm.errors.UsageError"}, "subclass of lcsm.training.schedules.Schedule"),
+        ({"schedule__warm": 3}, "Cosine.*warm"),
+    ],
+)
+def test_classes_and_settings_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_optimiser(toy_config(**changes))(nn.Linear(1, 1))
+
+
+def test_what_the_shipped_options_name_needs_no_leave() -> None:
+    assert {load("optim", name)["_target_"] for name in options(conf_directory())["optim"]} == {*SHIPPED}
+
+
+class Plain(torch.optim.Optimizer):
+    """Gradient descent without weight decay."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+
+def test_an_optimiser_without_weight_decay_is_not_given_any() -> None:
+    name = f"{__name__}.Plain"
+    optim = {"_target_": name, "lr": 0.1, "weight_decay": 0.1, "embedding_decay": False}
+    with pytest.raises(UsageError, match=r"optim.weight_decay=0.1: Plain takes no weight decay"):
+        build_optimiser(toy_config(optim=optim, allow_targets=[name]))(nn.Linear(1, 1))
+    optimiser, _ = build_optimiser(toy_config(optim=optim | {"weight_decay": 0.0}, allow_targets=[name]))(
+        nn.Linear(1, 1)
+    )
+    assert isinstance(optimiser, Plain)

@@ -19,7 +19,7 @@ from lcsm.training.lock import RunLock
 from lcsm.training.resume import differences, find_checkpoint
 from lcsm.training.run import fit
 from lcsm.training.signals import StopSignals
-from tests.training.toy_run import ToyData, toy_config, toy_fit, toy_task
+from tests.training.toy_run import CONSTANT, ToyData, toy_config, toy_fit, toy_task
 
 STEPS = 8
 BASE = {"trainer__max_steps": STEPS, "schedule__max_steps": STEPS, "trainer__val_check_interval": 3}
@@ -187,7 +187,7 @@ def test_auto_resume_skips_a_damaged_file_and_says_so(tmp_path: Path, caplog: py
 
 def constant() -> dict[str, Any]:
     """A schedule that does not depend on the number of steps."""
-    return {"schedule": {"name": "constant", "warmup_steps": 0}}
+    return {"schedule": CONSTANT}
 
 
 def test_a_changed_setting_is_refused_unless_forced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -236,7 +236,13 @@ def test_other_seeds_models_and_tokenisers_are_refused(tmp_path: Path) -> None:
 def test_another_optimiser_is_refused_even_if_forced(tmp_path: Path) -> None:
     toy_fit(tmp_path, toy_config(trainer__max_steps=2))
     config = toy_config(trainer__max_steps=4, resume="auto", resume_force=True)
-    config["optim"] = {"name": "sgd", "lr": 0.1, "weight_decay": 0.0, "embedding_decay": False, "momentum": 0.9}
+    config["optim"] = {
+        "_target_": "torch.optim.SGD",
+        "lr": 0.1,
+        "weight_decay": 0.0,
+        "embedding_decay": False,
+        "momentum": 0.9,
+    }
     with pytest.raises(UsageError, match="optimiser or its parameter groups differ"):
         toy_fit(tmp_path, config)
 
@@ -305,7 +311,7 @@ def test_auto_in_a_new_directory_finds_the_newest_run_with_the_configuration(tmp
 
 
 def test_auto_takes_the_run_with_the_most_steps_whatever_the_clock_said(tmp_path: Path) -> None:
-    changes = {"name": "toy", "paths": {"root": str(tmp_path)}, "schedule": {"name": "constant", "warmup_steps": 0}}
+    changes = {"name": "toy", "paths": {"root": str(tmp_path)}, "schedule": CONSTANT}
     for steps, clock in ((3, 2_000_000_000), (5, 1_000_000_000)):
         toy_fit(tmp_path / f"toy/{steps}", toy_config(trainer__max_steps=steps) | changes)
         os.utime(tmp_path / f"toy/{steps}/checkpoints/last.ckpt", (clock, clock))

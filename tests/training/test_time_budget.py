@@ -12,20 +12,14 @@ from lcsm.errors import UsageError
 from lcsm.tasks.language_modelling import LanguageModelling
 from lcsm.training.schedules import Cosine
 from tests.training.test_resume import Killed, equal, final_state, rows
-from tests.training.toy_run import toy_config, toy_fit
+from tests.training.toy_run import COSINE, toy_config, toy_fit
 
 WARM_UP, STEPS = 3, 20
 BUDGET = f"00:00:00:{STEPS}"
 CHANGES = {
     "trainer__max_steps": 1000,
     "trainer__max_time": BUDGET,
-    "schedule": {
-        "name": "cosine",
-        "warmup_steps": WARM_UP,
-        "final_fraction": 0.1,
-        "max_steps": 1000,
-        "max_time": BUDGET,
-    },
+    "schedule": COSINE | {"warmup_steps": WARM_UP, "final_fraction": 0.1, "max_steps": 1000, "max_time": BUDGET},
 }
 
 
@@ -56,7 +50,7 @@ def rates(run_dir: Path) -> list[float]:
 def test_a_run_that_time_ends_has_annealed_when_it_ends(tmp_path: Path, clock: SimpleNamespace) -> None:
     _, end = toy_fit(tmp_path, toy_config(**CHANGES), ticking(clock))
     assert (end["status"], end["step"]) == ("stopped", STEPS)
-    counted = Cosine(WARM_UP, 0.1, STEPS)
+    counted = Cosine(WARM_UP, final_fraction=0.1, max_steps=STEPS)
     assert rates(tmp_path) == pytest.approx([1e-2 * counted(step) for step in range(STEPS)])
 
 
@@ -77,7 +71,7 @@ def test_a_forced_resume_takes_the_schedule_of_the_configuration_and_the_time_th
         toy_fit(tmp_path, toy_config(**CHANGES), ticking(clock, dies_at=11))
     changes = CHANGES | {"schedule": CHANGES["schedule"] | {"final_fraction": 0.5}}
     toy_fit(tmp_path, toy_config(**changes, resume="auto", resume_force=True), ticking(clock))
-    counted = Cosine(WARM_UP, 0.5, STEPS)
+    counted = Cosine(WARM_UP, final_fraction=0.5, max_steps=STEPS)
     assert rates(tmp_path)[11:] == pytest.approx([1e-2 * counted(step) for step in range(11, STEPS)])
 
 

@@ -21,6 +21,8 @@ from lcsm.training.run import fit
 from lcsm.training.signals import StopSignals
 
 VOCAB, LENGTH, BATCH = 11, 8, 4
+COSINE = {"_target_": "lcsm.training.schedules.Cosine"}
+CONSTANT = {"_target_": "lcsm.training.schedules.Constant", "warmup_steps": 0}
 # rows of the batches of each validation loader
 VALIDATION = ([[0, 1, 2, 3], [4, 5, 6]], [[7, 8]])
 
@@ -117,10 +119,10 @@ def toy_config(**changes: Any) -> dict[str, Any]:
         "model": {"name": "toy", "d_model": 8, "num_layers": 1},
         "mixer": {"_target_": "toy.Mixer", "num_heads": 1},
         "optim": {
-            "name": "adamw", "lr": 1e-2, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1,
+            "_target_": "torch.optim.AdamW", "lr": 1e-2, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1,
             "embedding_decay": False, "fused": True, "groups": {"oscillation": {"lr": None, "weight_decay": 0.0}},
         },
-        "schedule": {"name": "cosine", "warmup_steps": 3, "final_fraction": 0.1, "max_steps": 12},
+        "schedule": COSINE | {"warmup_steps": 3, "final_fraction": 0.1, "max_steps": 12},
         "trainer": {
             "accelerator": "cpu", "devices": 1, "max_steps": 12, "val_check_interval": 4, "limit_val_batches": None,
             "num_sanity_val_steps": 0, "log_every_n_steps": 1, "accumulate_grad_batches": 1, "gradient_clip_val": 1.0,

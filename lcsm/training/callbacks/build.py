@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,8 @@ def build_callbacks(
     check_switches(node)
     built = Callbacks(Best(task.monitor, task.mode), PeakMemory())
     if node["checkpoint"]:
-        place = run_dir / "checkpoints"
-        built.checkpointing = with_settings("checkpoint", node, Checkpointing, place, make_header, built.best)
+        make = partial(Checkpointing, run_dir / "checkpoints", make_header=make_header, tracker=built.best)
+        built.checkpointing = with_settings("checkpoint", node, make)
     if node["throughput"]:
         built.throughput = Throughput(built.memory)
     stop_at = task.stop_at if node["stop_at"] == "auto" else node["stop_at"]
@@ -99,9 +100,10 @@ def build_callbacks(
     built.all += [callback for callback in (built.throughput, built.stopping) if callback is not None]
     tensorboard = any(isinstance(logger, Events) for logger in loggers)
     if node["hyperparameters"] and tensorboard:
-        built.all.append(Hyperparameters(config, built.best, built.memory, built.throughput, facts))
-    has_text = hasattr(datamodule, "decode")
-    built.all += reporters(config, task.monitor, run_dir / "figures", text=tensorboard and has_text)
+        built.all.append(
+            Hyperparameters(config, tracker=built.best, memory=built.memory, throughput=built.throughput, facts=facts)
+        )
+    built.all += reporters(config, task.monitor, run_dir / "figures", tensorboard and hasattr(datamodule, "decode"))
     # the average must be up to date before anything is saved, and its weights in place while figures are drawn
     built.all += [AverageWeights(node["ema"])] if node["ema"] is not None else []
     built.all += [StopOnSignal(signals, built.checkpointing)]
@@ -114,7 +116,7 @@ def reporters(config: dict[str, Any], monitor: str, figures: Path, text: bool) -
     node = config["callbacks"]
     callbacks: list[Callback] = [LearningRates()] if node["learning_rates"] else []
     if node["figures"]:
-        callbacks.append(with_settings("figures", node, Figures, figures))
+        callbacks.append(with_settings("figures", node, partial(Figures, figures)))
     if node["samples"] and text:
         callbacks.append(with_settings("samples", node, TextSamples))
     callbacks.append(Recorder())
@@ -137,9 +139,9 @@ def check_switches(node: dict[str, Any]) -> None:
         raise UsageError(f"callbacks.stop_at={node['stop_at']} must be a number, auto (the task's own value) or null")
 
 
-def with_settings(name: str, node: dict[str, Any], callback: Callable[..., Any], *arguments: Any) -> Any:
+def with_settings(name: str, node: dict[str, Any], callback: Callable[..., Any]) -> Any:
     """A callback made of its node of settings."""
     try:
-        return callback(*arguments, **node[name])
+        return callback(**node[name])
     except TypeError as error:
         raise UsageError(f"callbacks.{name}: {str(error).partition('() ')[2]}; null switches it off") from error

@@ -37,7 +37,7 @@ class Checkpointing(Checkpoint):
         saved_step: step of the newest file, None before the first.
     """
 
-    def __init__(self, directory: Path, make_header: MakeHeader, tracker: Best, every: int | None) -> None:
+    def __init__(self, directory: Path, *, make_header: MakeHeader, tracker: Best, every: int | None) -> None:
         self.directory = directory
         self.make_header = make_header
         self.tracker = tracker

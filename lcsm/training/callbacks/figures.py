@@ -37,7 +37,7 @@ class Figures(Callback):
         length: number of tokens of the first validation row that are used.
     """
 
-    def __init__(self, directory: Path, every: int, layer: int, length: int) -> None:
+    def __init__(self, directory: Path, *, every: int, layer: int, length: int) -> None:
         self.directory = directory
         self.every = every
         self.layer = layer
@@ -84,7 +84,7 @@ class Figures(Callback):
         Raises:
             UsageError: the model does not show what is drawn, such as a mixer of one's own.
         """
-        from lcsm.models.inspection import decay_spectrum, mixing_matrix
+        from lcsm.inspection import decay_spectrum, mixing_matrix
 
         spectrum = decay_spectrum(model, tokens)
         figures = {f"mixing/layer{self.layer}": draw_mixing(mixing_matrix(model, self.layer, tokens))}
@@ -113,7 +113,7 @@ def draw_spectrum(spectrum: list[tuple[str, np.ndarray]]) -> Figure:
 
 def draw_half_lives(spectrum: list[tuple[str, np.ndarray]]) -> Figure:
     """Steps until half of the memory is left, sorted within each layer: ln 2 / -ln decay."""
-    from lcsm.models.inspection import half_life
+    from lcsm.inspection import half_life
 
     figure, (axis,) = new_figure()
     for name, decays in spectrum:

@@ -13,26 +13,26 @@ from lcsm.training.callbacks.memory import PeakMemory
 from lcsm.training.callbacks.throughput import Throughput
 from lcsm.training.loggers import Events
 
-COMPARED = ("mixer", "source", "input", "expand", "oscillation", "shrink", "normaliser", "channel")
+COMPARED = ("mixer", "source", "input", "expand", "oscillation", "shrink", "normaliser", "channel", "schedule")
 
 
 def flat_hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
     """The settings by which runs are compared: a short flat set, for the columns of a table.
 
-    Stages appear under the name of the chosen option where the configuration knows it (`choices`), else of their class.
+    Stages and the schedule appear under the name of the chosen option where the configuration knows it (`choices`),
+    else of their class.
     """
     choices = config.get("choices") or {}
     flat: dict[str, Any] = {"model": config.get("model", {}).get("name")}
-    for stage in COMPARED:
-        target = (config.get(stage) or {}).get("_target_", "none")
-        flat[stage] = choices.get(stage, target.rpartition(".")[2])
+    for group in COMPARED:
+        target = (config.get(group) or {}).get("_target_", "none")
+        flat[group] = choices.get(group, target.rpartition(".")[2])
     for key in ("d_model", "num_layers"):
         flat[key] = config.get("model", {}).get(key)
     for key in ("num_heads", "state_dim"):
         flat[key] = (config.get("mixer") or {}).get(key)
     flat |= {"lr": config.get("optim", {}).get("lr"), "weight_decay": config.get("optim", {}).get("weight_decay")}
-    flat |= {"schedule": config.get("schedule", {}).get("name"), "batch_size": config.get("data", {}).get("batch_size")}
-    flat["seed"] = config.get("seed")
+    flat |= {"batch_size": config.get("data", {}).get("batch_size"), "seed": config.get("seed")}
     return {key: value for key, value in flat.items() if value is not None}
 
 
@@ -59,6 +59,7 @@ class Hyperparameters(Callback):
     def __init__(
         self,
         config: dict[str, Any],
+        *,
         tracker: Best,
         memory: PeakMemory,
         throughput: Throughput | None,

@@ -31,6 +31,7 @@ class TextSamples(Callback):
 
     def __init__(
         self,
+        *,
         every: int,
         prompt_tokens: int,
         num_tokens: int,

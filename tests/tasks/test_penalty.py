@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from lcsm.conversion.modal import modal
-from lcsm.conversion.model import find_sites
-from lcsm.conversion.penalty import hankel_penalty, spectral_spread
 from lcsm.errors import UsageError
+from lcsm.models.long_convolutions import find_sites
 from lcsm.ops.streaming.base import convolve
 from lcsm.tasks.compressible import CompressibleLanguageModelling
+from lcsm.tasks.penalty import hankel_penalty, spectral_spread
 from tests.conversion.test_model import LAGS, build, tokens
 
 LAGS_SEEN = torch.arange(64, dtype=torch.float64)

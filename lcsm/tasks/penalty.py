@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from lcsm.conversion.hankel import hankel
-from lcsm.conversion.model import Site
+from lcsm.models.long_convolutions import Site
+from lcsm.ops.hankel import hankel
 from lcsm.shapes import Float, Tensor
 
 # below this part of the largest singular value, gradients of singular values are left out: they point anywhere

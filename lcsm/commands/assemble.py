@@ -8,17 +8,21 @@ from typing import Any
 import torch
 from lightning import LightningDataModule, seed_everything
 from torch import nn
+from torch.optim import Optimizer
 
 from lcsm.batch import MEANING, Targets
-from lcsm.commands.combination import find_local_modules
-from lcsm.components import resolve
+from lcsm.commands.check_model import check_class
+from lcsm.components import find_local_modules, resolve
 from lcsm.data.base import BatchDataModule
 from lcsm.data.tokenizer import ByteTokenizer
 from lcsm.errors import UsageError
 from lcsm.models.build import build_for
 from lcsm.tasks.base import Task
-from lcsm.training.parameter_groups import build_optimiser, check_rates, parameter_groups
+from lcsm.training.parameter_groups import SHIPPED, build_optimiser, check_rates, parameter_groups
 from lcsm.training.run import check_trainer
+from lcsm.training.schedules import Schedule
+
+BASES = {"data": LightningDataModule, "task": Task, "optim": Optimizer, "schedule": Schedule}
 
 
 def prepare(config: dict[str, Any]) -> None:
@@ -74,11 +78,13 @@ def build_datamodule(config: dict[str, Any]) -> Any:
 
 
 def check_training(config: dict[str, Any]) -> None:
-    """Whether data, optimiser and trainer take their settings; nothing is read or computed.
+    """Whether data, task, optimiser, schedule and trainer take their settings; nothing is read or computed.
 
     Raises:
         UsageError: one of them does not, or the machine has not as many devices.
     """
+    for group, base in BASES.items():
+        check_class(group, group, config[group], base, (*config["allow_targets"], *SHIPPED))
     build_datamodule(config)
     build_optimiser(config | {"optim": config["optim"] | {"groups": None}})(nn.Linear(1, 1))
     check_rates(config["optim"])

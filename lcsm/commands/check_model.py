@@ -1,66 +1,20 @@
-"""The check that needs torch: every class is a component of its group, and the stages go together."""
+"""The checks of a model that need torch: every class is a component of its group, and the stages go together."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lcsm.components import resolve
+from lcsm.components import find_local_modules, resolve
 from lcsm.config import schemas
-from lcsm.config.check import PROVIDED, check_fields, nested
-from lcsm.config.compose import Plan, in_job
+from lcsm.config.check import PROVIDED, check_fields, declared, nested
 from lcsm.config.locate import conf_directory
 from lcsm.config.signatures import of_object
 from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
 from lcsm.models.build import BASES, check_model, count_parameters, rehearse
-
-MODEL = ("model", "mixers", "block", "channel", "release", "allow_targets", *schemas.MIXER_GROUPS)
-TRAINING = ("data", "task", "optim", "schedule", "trainer", "allow_targets")
-
-
-def check_plan(plan: Plan) -> None:
-    """Check every job: the models, then everything else about training, which takes Lightning.
-
-    Raises:
-        UsageError: a job cannot be built or trained as asked; the text names it where there are several.
-    """
-    check_jobs(plan, (*MODEL, "task"), check_learning)
-    if plan.here:
-        check_jobs(plan, (*MODEL, "data"), check_memory)
-    check_jobs(plan, MODEL, check_forward)
-
-    from lcsm.commands.building import check_groups, check_training
-
-    check_jobs(plan, TRAINING, check_training)
-    check_jobs(plan, (*MODEL, *TRAINING), check_groups)
-
-
-def check_models(plan: Plan) -> None:
-    """Check each distinct model of a plan.
-
-    Raises:
-        UsageError: a model cannot be built as asked; the text names the job where there are several.
-    """
-    check_jobs(plan, MODEL, check_combination)
-
-
-def check_jobs(plan: Plan, parts: Sequence[str], check: Callable[[dict[str, Any]], object]) -> None:
-    """Run one check on the jobs of a plan, once where these parts of the configuration are the same."""
-    seen: set[str] = set()
-    for number, job in enumerate(plan.jobs):
-        key = json.dumps([job.config[part] for part in parts], sort_keys=True)
-        if key in seen:
-            continue
-        seen.add(key)
-        try:
-            check(job.config)
-        except UsageError as error:
-            raise in_job(error, number, [job.overrides for job in plan.jobs]) from error
 
 
 def check_learning(config: dict[str, Any]) -> None:
@@ -169,18 +123,16 @@ def check_classes(config: dict[str, Any]) -> None:
     if allowed:
         find_local_modules()
     for path, group, node in stage_nodes(config):
-        if not node:
-            continue
-        component = resolve(path, node, BASES[group], allowed)
-        for inner_path, inner in nested(path, node):
-            if inner.get("_target_") in allowed:
-                owner = component if inner is node else resolve(inner_path, inner, object, allowed)
-                settings = {key: value for key, value in inner.items() if key != "_target_"}
-                provided = PROVIDED.get(group, frozenset())
-                check_fields(f"{inner_path}.", settings, of_object(owner), owner.__name__, provided)
+        if node:
+            check_class(path, group, node, BASES[group], allowed)
 
 
-def find_local_modules() -> None:
-    """Let the user's own modules be found in the working directory, as `python train.py` finds them beside itself."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+def check_class(path: str, group: str, node: dict[str, Any], base: type, allowed: Sequence[str]) -> None:
+    """The class of a node belongs to its group, and the user's own ones in it take their settings."""
+    component = resolve(path, node, base, allowed)
+    for inner_path, inner in nested(path, node):
+        if inner.get("_target_") in allowed:
+            owner = component if inner is node else resolve(inner_path, inner, object, allowed)
+            settings = {key: value for key, value in inner.items() if key != "_target_"}
+            known, provided = declared(group, of_object(owner)), PROVIDED.get(group, frozenset())
+            check_fields(f"{inner_path}.", settings, known, owner.__name__, provided)

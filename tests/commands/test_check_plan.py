@@ -1,6 +1,6 @@
 import pytest
 
-from lcsm.commands.combination import check_models, check_plan
+from lcsm.commands.check_plan import check_models, check_plan
 from lcsm.commands.train import without_algorithm
 from lcsm.config.compose import make_plan
 from lcsm.config.locate import conf_directory, options

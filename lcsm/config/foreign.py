@@ -11,8 +11,10 @@ import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -58,7 +60,33 @@ FROM_FILES: dict[str, Callable[[Any], bool]] = {
     r"output_subdir|launcher\.(partition|account|qos|constraint)|sweeper\.direction": is_word,
     r"(launcher|sweeper)\.\w+": is_number,
 }
+# Values of one file, aliases written out; the largest shipped file has less than a hundred.
+MOST_VALUES = 100_000
 SETTABLE = "mode, run.dir, sweep.dir, output_subdir, verbose, sweeper.params, numbers of launcher and sweeper"
+
+
+def require_bounded(path: Path) -> None:
+    """Refuse a file whose aliases stand for more values than a configuration can have; OmegaConf makes each anew.
+
+    Raises:
+        UsageError: names the file.
+    """
+    text = path.read_text(encoding="utf-8")
+    if "*" not in text or "&" not in text:
+        return
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            children = [child for pair in node.value for child in (pair if isinstance(pair, tuple) else [pair])]
+            sizes[id(node)] = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(map(size, children)))
+        return sizes[id(node)]
+
+    root = yaml.compose(text, yaml.SafeLoader)
+    if root is not None and size(root) > MOST_VALUES:
+        raise UsageError(
+            f"{path}: its aliases stand for {size(root):,} values, more than {MOST_VALUES:,}:\nwrite them out instead"
+        )
 
 
 class OwnWordsLoader(Loader):
@@ -74,7 +102,7 @@ class OwnWordsLoader(Loader):
     """
 
     def __init__(self, search_path: ConfigSearchPath, words: Sequence[str]) -> None:
-        super().__init__(search_path)
+        super().__init__(search_path, require_bounded)
         self.own: list[Override] = []
         self.accept(words)
 
@@ -172,7 +200,7 @@ def as_addition(word: Override) -> str:
 @lru_cache
 def shipped_files() -> Loader:
     """What composes from the files of lcsm, Hydra and its installed plugins alone."""
-    return Loader(create_config_search_path(str(conf_directory())))
+    return Loader(create_config_search_path(str(conf_directory())), require_bounded)
 
 
 @lru_cache

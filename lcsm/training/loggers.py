@@ -60,6 +60,13 @@ class Events(Enduring, TensorBoardLogger):
         super().__init__(save_dir=run_dir, name=EVENTS, version="", default_hp_metric=False, **purge)
         self.continued = resume_step is not None and any((run_dir / EVENTS).glob("events.*"))
 
+    @property
+    def experiment(self) -> Any:
+        """The writer of events; None where its file cannot be made, or has failed."""
+        found: list[Any] = []
+        self.unless_failed(lambda: found.append(super(Events, self).experiment))
+        return found[0] if found else None
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         for name, value in metrics.items():
             self.add("scalar", name, value, step)

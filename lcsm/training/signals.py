@@ -43,9 +43,12 @@ class StopSignals:
         self.install()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+        if self.number is not None and not self.deferred and isinstance(error, Exception):
+            # a library that `Interrupted` passes through may fail while it cleans up, which hides it
+            raise Interrupted(self.number) from error
 
     def install(self) -> None:
         """Put the handler in place, again where a library replaced it."""

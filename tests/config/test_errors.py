@@ -1,5 +1,6 @@
 """Every mistake on the command line names its key and the way out, in at most three lines."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,11 @@ def test_a_file_without_an_end_is_one_message(content: str, tmp_path: Path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{content}")
     assert "own defaults" in fault(f"--config-dir={tmp_path}", "experiment=mine")
+
+
+def test_aliases_that_multiply_are_refused_before_they_are_written_out(tmp_path: Path):
+    (tmp_path / "experiment").mkdir()
+    lists = [f"{name}: &{name} [{', '.join([f'*{last}'] * 10)}]" for last, name in itertools.pairwise("abcdefgh")]
+    text = "\n".join(["# @package _global_", "a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]", *lists])
+    (tmp_path / "experiment/mine.yaml").write_text(text)
+    assert "stand for 123,456,797 values" in fault(f"--config-dir={tmp_path}", "experiment=mine")

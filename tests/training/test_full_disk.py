@@ -61,6 +61,15 @@ def test_metrics_that_cannot_be_written_are_said_once_and_the_run_is_saved_and_g
     assert [event.step for event in events(tmp_path).Scalars("train/loss")] == [1]
 
 
+def test_a_run_goes_on_without_events_whose_file_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(SummaryWriter, "__init__", full)
+    _, out = toy_fit(tmp_path, toy_config(trainer__max_steps=4, logger=BOTH))
+    assert out["status"] == "finished" and len(table(tmp_path)) == 4
+    assert [line for line in caplog.messages if "tb cannot be written: No space left" in line] != []
+
+
 def test_rows_that_found_no_room_are_written_when_there_is_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,15 @@ def test_a_signal_that_was_swallowed_ends_the_run_before_training() -> None:
             signals.defer()
 
 
+def test_a_failure_while_a_library_cleans_up_does_not_hide_the_signal() -> None:
+    with pytest.raises(Interrupted) as stop, StopSignals():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            raise AttributeError("half of an object")
+    assert stop.value.exit_code == 128 + signal.SIGTERM
+
+
 def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

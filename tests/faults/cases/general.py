@@ -34,7 +34,7 @@ WRONG = (
     "name=..", "name=../../../x", "name=" + "x" * 300, "paths.root=", "hydra.run.dir=", "paths.root=/dev/null",
     "resume=nothing", "resume=http://127.0.0.1:9/x.ckpt", "resume=file:///x.ckpt", "resume=.",
     # Hydra's own settings
-    "hydra/job_logging=disabled", "hydra.launcher._target_=x", "hydra.launcher._target_=foreign_code.Evil",
+    "hydra.launcher._target_=x", "hydra.launcher._target_=foreign_code.Evil",
     "hydra.sweeper._target_=foreign_code.Evil", "+hydra.callbacks.mine={_target_: foreign_code.Evil}",
     "hydra.searchpath=[pkg://foreign_package]", "+hydra.job_logging.handlers.mine={(): foreign_code.Evil}",
     "hydra.output_subdir=../../..", "hydra.job.chdir=maybe",

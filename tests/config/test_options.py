@@ -1,0 +1,38 @@
+"""The options of mixers and their stages: where their values stand, and that each of them is of use."""
+
+from omegaconf import OmegaConf
+
+from lcsm.config.schemas import MIXER_GROUPS, STAGES
+from lcsm.config.shipped import load
+from tests.compose import CONF, options
+
+OPTIONS = [(group, option) for group in MIXER_GROUPS for option in options(group)]
+MODELS = options("model")
+
+
+def bases(group: str, option: str) -> list[str]:
+    """The options that a file inherits from."""
+    node = OmegaConf.load(CONF / group / f"{option}.yaml")
+    return [entry for entry in node.get("defaults", []) if entry != "_self_"]
+
+
+HEIRS = [(group, option, bases(group, option)) for group, option in OPTIONS if bases(group, option)]
+
+
+def test_options_inherit_from_one_base_option_of_their_class():
+    found: dict[tuple[str, str], set[str]] = {}
+    for group, option, inherited in HEIRS:
+        found.setdefault((group, load(group, option)["_target_"]), set()).update(inherited)
+    several = {of: names for of, names in found.items() if len(names) > 1}
+    foreign = [(of, name) for of, names in found.items() for name in names if load(of[0], name)["_target_"] != of[1]]
+    assert not several and not foreign
+
+
+def test_what_an_option_inherits_from_inherits_nothing():
+    assert [heir for heir in HEIRS if any(bases(heir[0], name) for name in heir[2])] == []
+
+
+def test_a_stage_of_one_paper_passes_nothing_on_to_that_of_another():
+    """Stages that are named after a model are those of its paper; s4d_lin and s4d_inv have one."""
+    named = [(option, name) for group, option, inherited in HEIRS if group in STAGES for name in inherited]
+    assert [pair for pair in named if pair[1] in MODELS and pair[0][:2] != pair[1][:2]] == []

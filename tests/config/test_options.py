@@ -1,5 +1,6 @@
 """The options of mixers and their stages: where their values stand, and that each of them is of use."""
 
+import pytest
 from omegaconf import OmegaConf
 
 from lcsm.config.schemas import MIXER_GROUPS, STAGES
@@ -36,3 +37,8 @@ def test_a_stage_of_one_paper_passes_nothing_on_to_that_of_another():
     """Stages that are named after a model are those of its paper; s4d_lin and s4d_inv have one."""
     named = [(option, name) for group, option, inherited in HEIRS if group in STAGES for name in inherited]
     assert [pair for pair in named if pair[1] in MODELS and pair[0][:2] != pair[1][:2]] == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_sets_no_value_of_a_stage(name: str):
+    assert not set(OmegaConf.load(CONF / "model" / f"{name}.yaml")).intersection(STAGES)

@@ -22,6 +22,18 @@ COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, Un
 # Hydra's launchers that come with an extra of lcsm.
 EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 
+# Options that are gone, and the one of their group that has the same values.
+RENAMED = {
+    "expand/projection": "data_driven",
+    "expand/tnl": "silu",
+    "input/hgrn": "silu_biased",
+    "input/tnn": "silu_biased",
+    "oscillation/lightnet": "softmax",
+    "oscillation/lrpe": "rotation_learned",
+    "shrink/hgrn2": "silu",
+    "shrink/tnl": "silu",
+}
+
 
 @dataclass(frozen=True)
 class Names:
@@ -87,6 +99,8 @@ def missing_option(error: MissingConfigException, names: Names) -> str:
     place = f" (named in {where[1]}.yaml)" if where and where[1] != "train" else ""
     if option in EXTRAS:
         return f"{group}={option} is not installed: pip install -c constraints.txt -e '.[{EXTRAS[option]}]'"
+    if missing in RENAMED:
+        return f"{group}={option} is not an option{place}: it is {group}={RENAMED[missing]} now, with the same values"
     hint = did_you_mean(option, options)
     return f"{group}={option} is not an option{place}{hint}\noptions of {group}: {listed(options)}"
 

@@ -108,7 +108,7 @@ def refuse_constant_writes(input: Input, expand: Expand) -> None:
     if not (varies(input.varies, "L") or varies(expand.varies, "L")):
         raise UsageError(
             f"input={type(input).__name__} and expand={type(expand).__name__} are both constant, so nothing of the "
-            "text is written:\nuse input=linear, or expand=projection"
+            "text is written:\nuse input=linear, or expand=data_driven"
         )
 
 

@@ -1,11 +1,15 @@
 """The options of mixers and their stages: where their values stand, and that each of them is of use."""
 
+import itertools
+
 import pytest
 from omegaconf import OmegaConf
 
+from lcsm.config.messages import RENAMED
 from lcsm.config.schemas import MIXER_GROUPS, STAGES
 from lcsm.config.shipped import load
 from tests.compose import CONF, options
+from tests.config.helpers import fault
 
 OPTIONS = [(group, option) for group in MIXER_GROUPS for option in options(group)]
 MODELS = options("model")
@@ -42,3 +46,17 @@ def test_a_stage_of_one_paper_passes_nothing_on_to_that_of_another():
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_sets_no_value_of_a_stage(name: str):
     assert not set(OmegaConf.load(CONF / "model" / f"{name}.yaml")).intersection(STAGES)
+
+
+@pytest.mark.parametrize("group", MIXER_GROUPS)
+def test_no_two_options_of_a_group_are_equal(group: str):
+    settings = {option: load(group, option) for option in options(group)}
+    pairs = itertools.combinations(settings, 2)
+    assert [(one, other) for one, other in pairs if settings[one] == settings[other]] == []
+
+
+@pytest.mark.parametrize(("former", "now"), RENAMED.items())
+def test_an_option_that_is_gone_names_the_one_that_stands_for_it(former: str, now: str):
+    group, option = former.split("/")
+    assert option not in options(group) and now in options(group)
+    assert f"{group}={now}" in fault(f"{group}={option}")

@@ -26,8 +26,8 @@ COMBINATIONS = [
         # both shrinks with every oscillation and with every expand, but not all three by all
         for shrink in (("data_driven", "learned_channels")[(number + place) % 2],)
     ],
-    ("input=ones", "expand=projection", "shrink=memory", "mixer.value_dim=1", "oscillation=learned_rows"),
-    ("input=ones", "expand=projection", "shrink=memory_complex", "mixer.value_dim=1", "oscillation=complex_decay"),
+    ("input=ones", "expand=data_driven", "shrink=memory", "mixer.value_dim=1", "oscillation=learned_rows"),
+    ("input=ones", "expand=data_driven", "shrink=memory_complex", "mixer.value_dim=1", "oscillation=complex_decay"),
     ("expand.activation=one_plus_elu", "shrink.activation=softmax", "normaliser=denominator", "oscillation=ones"),
     (
         "mixer.output.gate=silu",
@@ -214,7 +214,7 @@ def test_tied_second_direction_completes_the_sum_over_all_tokens():
 
 def test_mixer_that_writes_nothing_of_the_text_is_refused():
     config = compose(*small("input=ones", "expand=learned", "mixer.value_dim=1"))
-    with pytest.raises(UsageError, match="expand=projection"):
+    with pytest.raises(UsageError, match="expand=data_driven"):
         Builder(config).mixer(config, 0, "layer")
 
 

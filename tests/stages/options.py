@@ -24,7 +24,7 @@ GROUPS = {
 OPTIONS = {
     "source": "plain convolved",
     "input": "linear per_channel ones",
-    "expand": "data_driven learned learned_channels hand_crafted hand_crafted_legs projection",
+    "expand": "data_driven learned learned_channels hand_crafted hand_crafted_legs",
     "oscillation": """
         ones decay decay_rows decay_columns decay_full learned learned_rows learned_columns learned_full
         diag diag_scalar diag_columns diag_outer mixed_a mixed_b mixed_c mixed_d softmax

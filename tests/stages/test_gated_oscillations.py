@@ -186,7 +186,7 @@ def test_mamba_takes_its_rank_from_the_width():
 
 @pytest.mark.parametrize(("start", "empty"), [("zero", 0.0), ("one", 1.0)])
 def test_lightnet_weighs_a_token_by_its_share_of_the_weights_so_far(start: str, empty: float):
-    stage, x = build("oscillation", "lightnet", start=start), example()
+    stage, x = build("oscillation", "softmax", start=start), example()
     weights = stage.projection(x).exp().view(BATCH, LENGTH, 2, 4, 1)
     sums = weights.cumsum(1) + empty
     structure = call(stage, x)[0]

@@ -1,6 +1,8 @@
 """The options of mixers and their stages: where their values stand, and that each of them is of use."""
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -60,3 +62,15 @@ def test_an_option_that_is_gone_names_the_one_that_stands_for_it(former: str, no
     group, option = former.split("/")
     assert option not in options(group) and now in options(group)
     assert f"{group}={now}" in fault(f"{group}={option}")
+
+
+def test_every_option_is_chosen_by_a_model_or_an_experiment_or_is_listed():
+    chosen = {word for path in CONF.glob("*/**/*.yaml") for word in choices(path)}
+    listed = set(re.findall(r"`(?:\w+=)?(\w+)`", (CONF.parent / "docs" / "stages.md").read_text(encoding="utf-8")))
+    assert [option for option in OPTIONS if option not in chosen and option[1] not in listed] == []
+
+
+def choices(path: Path) -> set[tuple[str, str]]:
+    """The options of mixers and stages that a file chooses or sweeps over."""
+    found = re.findall(rf"\b({'|'.join(MIXER_GROUPS)})(?:@[\w.]+)?: ([\w,]+)", path.read_text(encoding="utf-8"))
+    return {(group, option) for group, names in found for option in names.split(",")}

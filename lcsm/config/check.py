@@ -32,6 +32,8 @@ PROVIDED: dict[str, frozenset[str]] = {
     "task": frozenset({"model", "optimise"}),
     "optim": frozenset({"params"}),
 }
+# The mixer that has stages.
+EOS = "lcsm.mixers.eos.EosMixer"
 # Settings of a part of a mixer, by the names that they had when the mixer held them.
 MOVED = {
     "skip": "skip.of",
@@ -74,6 +76,7 @@ def check_config(config: Node) -> None:
         check_switches(f"{group}.", mapping(config, group), switches(group))
     check_threads(config["threads"])
     check_release(config)
+    refuse_stages("", config)
     for group in schemas.COMPONENTS:
         check_component(group, group, config.get(group), config)
     for name, groups in config["mixers"].items():
@@ -181,7 +184,7 @@ def check_ours(path: str, group: str, node: Node, is_inner: bool) -> None:
             raise UsageError(unknown_target(path, group, target))
         check_fields(f"{path}.", settings, declared(group, known), str(target).rpartition(".")[2])
         return
-    if target == "lcsm.mixers.eos.EosMixer":
+    if target == EOS:
         refuse_moved(path, settings)
     signature = of_target(target)
     if signature is None:
@@ -225,6 +228,24 @@ def former_name(group: str, value: str) -> str:
     )
 
 
+def refuse_stages(prefix: str, groups: Node) -> None:
+    """Refuse stages, and settings of a mixer that has some, beside a mixer of lcsm that takes none."""
+    node = groups["mixer"]
+    target = str(node.get("_target_")) if isinstance(node, dict) else ""
+    signature, whole = of_target(target), of_target(EOS)
+    if not target.startswith("lcsm.mixers.") or signature is None or whole is None or "stages" in signature.fields:
+        return
+    found = [group for group in schemas.STAGES if groups.get(group)]
+    found += [f"mixer.{key}" for key in node if key in whole.fields and key not in signature.fields]
+    if found:
+        name = target.rpartition(".")[2]
+        raise UsageError(
+            f"{prefix}mixer is {name}, which takes no stages, but these are set: {', '.join(found)}\n"
+            "choose model=attention without them, another mixer, or attention in some layers: "
+            "+mixer@mixers.attention.mixer=attention model.pattern=[main,attention]"
+        )
+
+
 def unknown_target(path: str, group: str, target: Any) -> str:
     """What to say about a node that names nothing we know."""
     if target is None:
@@ -257,10 +278,12 @@ def check_named_mixer(name: str, groups: Any, config: Node) -> None:
         raise UsageError("mixers.main is taken: main is the mixer of the groups mixer, source, input, expand, ...")
     if not isinstance(groups, dict) or "mixer" not in groups:
         raise UsageError(f"{path} needs a mixer: e.g. +mixer@{path}.mixer=attention")
-    for group, node in groups.items():
+    for group in groups:
         if group not in schemas.MIXER_GROUPS:
             hint = did_you_mean(group, schemas.MIXER_GROUPS)
             raise UsageError(f"{path}.{group} is not a group of a mixer{hint}\nchoose {listed(schemas.MIXER_GROUPS)}")
+    refuse_stages(f"{path}.", groups)
+    for group, node in groups.items():
         check_component(f"{path}.{group}", group, node, config)
 
 

@@ -9,7 +9,7 @@ import pytest
 from lcsm.config.compose import make_plan
 from lcsm.config.locate import conf_directory, options
 from lcsm.config.resolvers import short
-from lcsm.config.schemas import MIXER_GROUPS
+from lcsm.config.schemas import MIXER_GROUPS, STAGES
 from tests.compose import compose as quickly
 from tests.config.helpers import compose
 
@@ -23,21 +23,15 @@ def together(groups: Iterable[str], at: str) -> list[list[str]]:
     """Words that choose the first option of every group, the second, and so on, for Hydra takes its time each time."""
     rows = itertools.zip_longest(*(GROUPS[group] for group in groups))
     return [
-        [
-            at.format(group=group, number=number) + f"={option}"
-            for group, option in zip(groups, row, strict=True)
-            if option
-        ]
-        for number, row in enumerate(rows)
+        [at.format(group=group) + f"={option}" for group, option in zip(groups, row, strict=True) if option]
+        for row in rows
     ]
 
 
-# many named mixers in one model
-MIXERS = together(MIXER_GROUPS, "+{group}@mixers.m{number}.{group}")
-MIXERS = [
-    words if words[0].startswith("+mixer") else [f"+mixer@mixers.m{n}.mixer=eos", *words]
-    for n, words in enumerate(MIXERS)
-]
+# many named mixers in one model: those without stages alone, all stages beside one that has some
+MIXERS = [[f"+mixer@mixers.m{{}}.mixer={option}"] for option in GROUPS["mixer"]]
+MIXERS += [["+mixer@mixers.m{}.mixer=eos", *words] for words in together(STAGES, "+{group}@mixers.m{{}}.{group}")]
+MIXERS = [[word.format(number) for word in words] for number, words in enumerate(MIXERS)]
 ROWS = [
     [*itertools.chain(*MIXERS[start : start + 10]), f"model.pattern=[main,{','.join(f'm{n}' for n in numbers)}]"]
     for start in range(0, len(MIXERS), 10)

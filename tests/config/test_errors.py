@@ -58,6 +58,8 @@ MISTAKES = [
     (["mixer.num_heads=3"], ["mixer.num_heads=3", "d_model=64", "2 or 4"]),
     (["mixer.num_heads=3", "model.d_model=1000000000000000000"], ["mixer.num_heads=3", "2 or 4"]),
     (["model.pattern=[main,attention]"], ["model.pattern", "attention", "+mixer@mixers.attention.mixer=attention"]),
+    (["model=gla", "mixer=attention"], ["Attention", "no stages", "mixer.output", "model=attention"]),
+    (["model=attention", "oscillation=diag"], ["Attention", "no stages", "oscillation", "model=attention"]),
     (["model.num_layers=1000000"], ["model.num_layers=1000000", "<= 10000"]),
     (["data.vocab_size=100000000000"], ["data.vocab_size=100000000000", "<= 16777216"]),
     (["threads=0"], ["threads=0", ">= 1"]),
@@ -103,7 +105,7 @@ MISTAKES = [
     (["experiment=lra/listops/s6"], ["experiment=lra/listops/s6", "lra/listops/s5"]),
     (
         ["experiment=lra/listops/s5", "model=attention"],
-        ["mixer.reverse=", "experiment=lra/listops/s5", "task=classification data=listops model=attention"],
+        ["mixer.reverse", "experiment=lra/listops/s5", "task=classification data=listops model=attention"],
     ),
     (
         ["experiment=lra/cifar10_grey/sgconv", "model=attention"],

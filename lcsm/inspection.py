@@ -61,9 +61,9 @@ def card(model: Model, length: int, device: str = "cpu") -> dict[str, Any]:
         length: position at which state size and cost are given.
         device: type of the device of the run, on which the algorithms depend.
     Returns:
-        "layers": per layer its stages with class, axes and parameters, structure, algorithm and why, the costs of every
-        algorithm that fits, state size in real numbers, forward FLOPs per token in the recurrent form, parameters; and
-        the sums for the model.
+        "layers": per layer its stages with class, axes and parameters, memory, structure, algorithm and why, the costs
+        of every algorithm that fits, state size in real numbers, forward FLOPs per token in the recurrent form,
+        parameters; and the sums for the model.
     """
     layers = [layer_card(name, layer, length, device) for name, layer in model.backbone.layers.named_children()]
     # the head of a classifier runs once per sequence
@@ -80,8 +80,10 @@ def layer_card(name: str, layer: Any, length: int, device: str) -> dict[str, Any
     """The part of a card that describes one layer."""
     mixer: Mixer = layer.mixer
     choice = mixer.choice(device)
-    stages = {}
+    stages, memory = {}, ""
     if isinstance(mixer, EosMixer):
+        problem = mixer.recurrence.problem
+        memory = f"H={problem.num_heads} heads of N={problem.state_dim} rows and P={problem.value_dim} columns"
         for stage in STAGES:
             part = mixer.output.normaliser if stage == "normaliser" else getattr(mixer, stage)
             stages[stage] = {
@@ -94,6 +96,7 @@ def layer_card(name: str, layer: Any, length: int, device: str) -> dict[str, Any
         "mixer": type(mixer).__name__,
         "channel": "none" if layer.channel is None else type(layer.channel).__name__,
         "stages": stages,
+        "memory": memory,
         "structure": mixer.structure,
         "algorithm": choice.name,
         "why": choice.reason,

@@ -1,4 +1,4 @@
-"""Describe a model without training it: a card with stages, shapes, structure, algorithm, size and cost."""
+"""Describe a model without training it: a card with stages, settings, shapes, structure, algorithm, size and cost."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lcsm.commands import page
 from lcsm.commands.arguments import Option, read, usage_text
 from lcsm.errors import UsageError
 
@@ -26,11 +27,11 @@ EXAMPLES = (
     "lcsm show task=lm experiment=hybrid length=4096",
     "lcsm show --all --format markdown",
 )
-COLUMNS = ("stage", "class", "axes", "parameters")
 WAYS = ("algorithm", "what it does", "cost", "FLOPs per token", "depth")
 LEGEND = (
-    "* is what runs; a stream takes recurrent steps. FLOPs are those of the memory, forward, and of B x and C m where "
-    "the whole memory is read.\nDepth: operations of a sequence that wait for each other. C: tokens of a chunk."
+    "* is what runs; a stream takes recurrent steps. FLOPs are those of the memory, forward, and of\n"
+    "B x and C m where the whole memory is read.\n"
+    "Depth: operations of a sequence that wait for each other. C: tokens of a chunk."
 )
 
 
@@ -63,6 +64,9 @@ def run(arguments: Sequence[str]) -> int:
     length = length if options["length"] is None else options["length"]
     card = {"name": config["name"], "vocab_size": vocab_size, "length": length}
     card |= describe(config, vocab_size, length, labels)
+    card["settings"] = {group: list(page.settings(config[group])) for group in ("model", "block")}
+    for number, layer in enumerate(card["layers"]):
+        layer["parts"] = page.parts(config, number, layer["stages"])
     if options["format"] == "json":
         sys.stdout.write(json.dumps(card) + "\n")
     elif options["format"] == "markdown":
@@ -108,6 +112,11 @@ def facts(node: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def general(card: dict[str, Any]) -> list[tuple[str, str]]:
+    """Settings that all layers share."""
+    return [(group, " ".join(words)) for group, words in card["settings"].items()]
+
+
 def grouped(card: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Layers that are equal but for their name, under one heading."""
     groups: list[tuple[list[str], dict[str, Any]]] = []
@@ -125,17 +134,11 @@ def heading(layer: dict[str, Any]) -> list[tuple[str, str]]:
     """What a layer is, beside its stages."""
     return [
         ("mixer", layer["mixer"]),
+        *([("memory", layer["memory"])] if layer["memory"] else []),
         ("structure", layer["structure"]),
         ("algorithm", f"{layer['algorithm']}: {layer['why']}"),
         ("channel", layer["channel"]),
         *facts(layer),
-    ]
-
-
-def rows(layer: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One row per stage."""
-    return [
-        (name, stage["class"], stage["axes"], f"{stage['parameters']:,}") for name, stage in layer["stages"].items()
     ]
 
 
@@ -153,6 +156,11 @@ def ways(layer: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
+def legend(card: dict[str, Any]) -> str:
+    """What the words of a card mean."""
+    return "\n".join([*([page.EQUATIONS] if any(layer["memory"] for layer in card["layers"]) else []), LEGEND])
+
+
 def title(card: dict[str, Any]) -> str:
     """The first line of a card."""
     inputs = f"vocabulary {card['vocab_size']}" if card["vocab_size"] else "vectors"
@@ -164,35 +172,49 @@ def markdown(card: dict[str, Any]) -> Iterator[str]:
     """The lines of a card in Markdown."""
     yield f"# {title(card)}"
     yield ""
-    yield from (f"- {name}: {value}" for name, value in facts(card))
+    yield from (f"- {name}: {value}" for name, value in [*facts(card), *general(card)])
     for name, layer in grouped(card):
         yield from ("", f"## {name}", "")
         yield from (f"- {key}: {value}" for key, value in heading(layer))
-        if layer["stages"]:
-            yield from ("", f"| {' | '.join(COLUMNS)} |", "| --- | --- | --- | ---: |")
-            yield from (f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows(layer))
+        yield from ("", f"| {' | '.join(page.COLUMNS)} |", f"|{' --- |' * len(page.COLUMNS)}")
+        yield from map(page.row, layer["parts"])
         yield from ("", f"| {' | '.join(WAYS)} |", "| --- | --- | --- | ---: | ---: |")
         yield from (f"| {' | '.join(row)} |" for row in ways(layer))
-    yield from ("", LEGEND.replace("*", "\\*"))
+    yield from ("", legend(card).replace("*", "\\*"))
 
 
 def print_rich(card: dict[str, Any]) -> None:
     """The card on a terminal."""
     from rich.console import Console
     from rich.markup import escape
+    from rich.padding import Padding
+    from rich.table import Table
 
     console = Console()
     console.print(f"[bold]{escape(title(card))}[/bold]", highlight=False)
-    for name, value in facts(card):
-        console.print(f"  {name:<11}{value}", highlight=False)
+    print_pairs(console, [*facts(card), *general(card)])
     for name, layer in grouped(card):
         console.print(f"\n[bold]{escape(name)}[/bold]", highlight=False)
-        for key, value in heading(layer):
-            console.print(f"  {key:<11}{escape(value)}", highlight=False)
-        if layer["stages"]:
-            print_table(console, COLUMNS, 1, rows(layer))
+        print_pairs(console, heading(layer))
+        parts = Table.grid(padding=(0, 2, 0, 0))
+        for part in layer["parts"]:
+            parts.add_row(*map(escape, page.cells(part)))
+        console.print(Padding(parts, (1, 0, 0, 2), expand=False), highlight=False)
         print_table(console, WAYS, 2, ways(layer))
-    console.print(LEGEND, highlight=False)
+    console.print(legend(card), highlight=False)
+
+
+def print_pairs(console: Console, pairs: Sequence[tuple[str, str]]) -> None:
+    """Names and what is said of them."""
+    from rich.markup import escape
+    from rich.padding import Padding
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(min_width=10)
+    for name, value in pairs:
+        table.add_row(name, escape(value))
+    console.print(Padding(table, (0, 0, 0, 2), expand=False), highlight=False)
 
 
 def print_table(console: Console, columns: Sequence[str], numbers: int, rows: Sequence[tuple[str, ...]]) -> None:

@@ -1,10 +1,13 @@
 import json
+from collections.abc import Iterator
 
 import pytest
 
 from lcsm.config.compose import make_plan
+from lcsm.config.schemas import MIXER_GROUPS
 from lcsm.models.build import build_model
 from tests.commands.helpers import said
+from tests.compose import CONF
 
 
 def card(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
@@ -30,6 +33,45 @@ def test_every_stage_is_named_with_its_axes(form: str, capsys: pytest.CaptureFix
     _, output, _ = said(capsys, "show", f"format={form}")
     for text in ("oscillation", "Gate", "[B L H N 1]", "chunk", "FLOPs per token", "real numbers"):
         assert text in output
+
+
+@pytest.mark.parametrize("form", ["text", "markdown"])
+@pytest.mark.parametrize("words", [["model=rwkv7"], ["model=h3"], ["model=griffin", "model.num_layers=3"]])
+def test_every_setting_of_every_part_stands_on_the_page(
+    form: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "100")
+    _, output, _ = said(capsys, "show", f"format={form}", *words)
+    config = make_plan(words).jobs[0].config
+    groups = [config, *config["mixers"].values()]
+    names = [name for node in groups for group in MIXER_GROUPS for name in settings(node.get(group) or {})]
+    assert [name for name in names if f"{name}=" not in output] == []
+    assert form == "markdown" or max(map(len, output.splitlines())) <= 100
+
+
+def settings(node: dict) -> Iterator[str]:
+    """The names of the settings of a node, those inside it too."""
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from settings(value)
+        elif name != "_target_":
+            yield name
+
+
+def test_every_part_names_its_option_its_file_and_its_symbol(capsys: pytest.CaptureFixture[str]):
+    parts = card(capsys, "model=mamba2")["layers"][0]["parts"]
+    assert all(f"class {part['class']}(" in (CONF.parent / part["file"]).read_text() for part in parts)
+    found = {part["part"]: (part["option"], part["symbol"]) for part in parts}
+    assert found["oscillation"] == ("mamba2", ["A, decay", "dt, beta"])
+    assert found["expand"] == ("mamba2", ["k, B"]) and found["input"][1] == ["v, x"]
+
+
+def test_a_hybrid_names_the_options_of_each_mixer(capsys: pytest.CaptureFixture[str]):
+    layers = card(capsys, "experiment=hybrid")["layers"]
+    assert [[part["option"] for part in layer["parts"] if part["part"] == "mixer"] for layer in layers] == [
+        ["eos"],
+        ["attention"],
+    ]
 
 
 def test_a_hybrid_shows_its_layers_apart(capsys: pytest.CaptureFixture[str]):

@@ -43,6 +43,8 @@ docs: $(STAMP)
 	$(BIN)/python -m tests.golden.presets
 	$(BIN)/lcsm show --all --format markdown > docs/models.md.new
 	mv docs/models.md.new docs/models.md
+	$(BIN)/lcsm show --options --format markdown > docs/options.md.new
+	mv docs/options.md.new docs/options.md
 
 bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chunk.py $(ARGS)

@@ -20,12 +20,14 @@ OPTIONS = {
     "vocab_size": Option(int, "vocabulary; none takes data.vocab_size, or bytes where the data decide"),
     "length": Option(int, "position at which state size and cost are given; none takes data.length"),
     "all": Option(bool, "one row for every named model, at task=lm model.d_model=256 unless said otherwise", False),
+    "options": Option(bool, "one row for every option of the mixer and its stages, with the models that use it", False),
 }
 EXAMPLES = (
     "lcsm show model=attention",
     "lcsm show oscillation=dense mixer.state_dim=16 --format markdown",
     "lcsm show task=lm experiment=hybrid length=4096",
     "lcsm show --all --format markdown",
+    "lcsm show --options",
 )
 WAYS = ("algorithm", "what it does", "cost", "FLOPs per token", "depth")
 LEGEND = (
@@ -46,6 +48,8 @@ def run(arguments: Sequence[str]) -> int:
     options, words = read("show", arguments, OPTIONS)
     if options["all"]:
         return run_all(options, words)
+    if options["options"]:
+        return run_options(options["format"], words)
 
     from lcsm.config.compose import make_plan
 
@@ -100,6 +104,25 @@ def run_all(options: dict[str, Any], words: Sequence[str]) -> int:
         for cells in rows:
             found.add_row(*(f"{cells[key]:,}" if key in table.NUMBERS else cells[key] for key in columns))
         Console().print(found)
+    return 0
+
+
+def run_options(form: str, words: Sequence[str]) -> int:
+    """Print the table of all options of the mixer and its stages."""
+    from lcsm.commands import options_table as table
+
+    if words:
+        raise UsageError(f"lcsm show --options describes the shipped files: leave out {' '.join(words)}")
+    rows = table.rows()
+    if form == "json":
+        sys.stdout.write(json.dumps(rows) + "\n")
+    elif form == "markdown":
+        sys.stdout.write(table.document(rows))
+    else:
+        from rich.console import Console
+
+        cells = [(row["group"], row["option"], row["class"], ", ".join(row["models"])) for row in rows]
+        print_table(Console(), ("group", "option", "class", "models"), 0, cells)
     return 0
 
 
@@ -222,9 +245,9 @@ def print_table(console: Console, columns: Sequence[str], numbers: int, rows: Se
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*columns[:-numbers])
-    for column in columns[-numbers:]:
-        table.add_column(column, justify="right")
+    table = Table()
+    for number, column in enumerate(columns, start=numbers - len(columns)):
+        table.add_column(column, justify="left" if number < 0 else "right")
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)

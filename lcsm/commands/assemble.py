@@ -13,12 +13,14 @@ from torch.optim import Optimizer
 from lcsm.batch import MEANING, Targets
 from lcsm.commands.check_model import check_class
 from lcsm.components import find_local_modules, resolve
+from lcsm.config.locate import conf_directory, options
+from lcsm.config.shipped import load
 from lcsm.data.base import BatchDataModule
 from lcsm.data.tokenizer import ByteTokenizer
 from lcsm.errors import UsageError
 from lcsm.models.build import build_for
 from lcsm.tasks.base import Task
-from lcsm.training.parameter_groups import SHIPPED, build_optimiser, check_rates, parameter_groups
+from lcsm.training.parameter_groups import SHIPPED, build_optimiser, check_rates, refuse_idle_patterns
 from lcsm.training.run import check_trainer
 from lcsm.training.schedules import Schedule
 
@@ -92,7 +94,7 @@ def check_training(config: dict[str, Any]) -> None:
 
 
 def check_groups(config: dict[str, Any]) -> None:
-    """Whether every pattern of a parameter group fits some parameter.
+    """Whether every pattern of a parameter group that the model does not bring itself fits some parameter.
 
     Raises:
         UsageError: one fits none.
@@ -101,7 +103,15 @@ def check_groups(config: dict[str, Any]) -> None:
         return
     vocab_size, _, kind = sizes(config)
     with torch.device("meta"):
-        parameter_groups(build_for(config, vocab_size, kind), config["optim"])
+        refuse_idle_patterns(build_for(config, vocab_size, kind), config["optim"], shipped_patterns(config))
+
+
+def shipped_patterns(config: dict[str, Any]) -> set[str]:
+    """The patterns of parameter groups in the file of the chosen model."""
+    name = (config.get("choices") or {}).get("model")
+    brought = load("model", name) if name in options(conf_directory())["model"] else {}
+    groups = brought.get("optim", {}).get("groups", {}).values()
+    return {pattern for group in groups for pattern in group.get("match", ())}
 
 
 def sizes(config: dict[str, Any]) -> tuple[int, int, dict[str, Any]]:

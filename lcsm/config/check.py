@@ -235,13 +235,12 @@ def refuse_stages(prefix: str, groups: Node) -> None:
     signature, whole = of_target(target), of_target(EOS)
     if not target.startswith("lcsm.mixers.") or signature is None or whole is None or "stages" in signature.fields:
         return
-    found = [group for group in schemas.STAGES if groups.get(group)]
-    found += [f"mixer.{key}" for key in node if key in whole.fields and key not in signature.fields]
-    if found:
-        name = target.rpartition(".")[2]
+    needed = [f"{prefix}{group}=none" for group in schemas.STAGES if groups.get(group)]
+    needed += [f"no {prefix}mixer.{key}" for key in node if key in whole.fields and key not in signature.fields]
+    if needed:
         raise UsageError(
-            f"{prefix}mixer is {name}, which takes no stages, but these are set: {', '.join(found)}\n"
-            "choose model=attention without them, another mixer, or attention in some layers: "
+            f"{prefix}mixer is {target.rpartition('.')[2]}, which takes no stages: it needs {', '.join(needed)}\n"
+            "choose model=attention, another mixer, or attention in some layers: "
             "+mixer@mixers.attention.mixer=attention model.pattern=[main,attention]"
         )
 

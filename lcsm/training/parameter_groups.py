@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -45,7 +45,7 @@ def parameter_groups(model: nn.Module, config: dict[str, Any]) -> list[dict[str,
             "*.expand.*", which wins over a mark; of several groups the first one that fits. A null lr is the base lr, a
             null weight_decay the rule of `takes_decay`; a number holds for all parameters of the group.
     Raises:
-        UsageError: a rate is out of range, a pattern fits no parameter, or there is nothing to optimise.
+        UsageError: a rate is out of range, or there is nothing to optimise.
     Returns:
         Dicts with name, lr, weight_decay, params and the names of the parameters (`parameter_names`), largest group
         first.
@@ -71,7 +71,6 @@ def parameter_groups(model: nn.Module, config: dict[str, Any]) -> list[dict[str,
         )
         group["params"].append(parameter)
         group["parameter_names"].append(name)
-    refuse_idle_patterns(model, config)
     if not groups:
         raise UsageError(f"{type(model).__name__} has no trainable parameter; there is nothing to optimise")
     return sorted(groups.values(), key=lambda group: -sum(p.numel() for p in group["params"]))
@@ -85,12 +84,17 @@ def matching(name: str, config: dict[str, Any]) -> str | None:
     return None
 
 
-def refuse_idle_patterns(model: nn.Module, config: dict[str, Any]) -> None:
-    """Refuse patterns of groups that fit no parameter, and so would change nothing."""
+def refuse_idle_patterns(model: nn.Module, config: dict[str, Any], shipped: Container[str]) -> None:
+    """Refuse patterns of groups that fit no parameter, and so would change nothing.
+
+    Args:
+        model, config: as in `parameter_groups`.
+        shipped: patterns that a model brings for its stages; those of a stage that was replaced fit nothing.
+    """
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     for group, own in (config.get("groups") or {}).items():
         for pattern in (own or {}).get("match") or ():
-            if not any(fnmatchcase(name, pattern) for name in names):
+            if pattern not in shipped and not any(fnmatchcase(name, pattern) for name in names):
                 raise UsageError(
                     f"optim.groups.{group}.match={pattern!r} fits no parameter of {type(model).__name__}, whose names "
                     f"are such as\n{', '.join(dict.fromkeys((names[0], names[len(names) // 2], names[-1])))}"

@@ -20,8 +20,8 @@ from lcsm.models.language_model import LanguageModel
 from lcsm.ops.convolution.step_powers import step_matrix
 from lcsm.ops.recurrence import Recurrence
 from lcsm.stages.long_convolution.base import KernelShrink
-from lcsm.stages.mode_projection import ModeInput, ModeOutput
 from lcsm.stages.short_convolution import ShortConvolution
+from lcsm.stages.state_space.mode_projection import ModeInput, ModeOutput
 from lcsm.structures import Decaying, Dense, LowRank, widen
 
 Model = LanguageModel | SequenceClassifier

@@ -17,7 +17,7 @@ from lcsm.models.language_model import LanguageModel
 from lcsm.models.long_convolutions import Site, find_sites
 from lcsm.shapes import Tensor
 from lcsm.stages.long_convolution.block import ShiftBlock
-from lcsm.stages.modal import ModalKernel, ModalOscillation, ModalShrink
+from lcsm.stages.long_convolution.modal import ModalKernel, ModalOscillation, ModalShrink
 from lcsm.structures import widen
 
 PACKAGE = "lcsm.stages"
@@ -137,7 +137,11 @@ def converted_config(config: Mapping[str, Any], sites: list[Site], choices: list
             groups |= recurrent_groups(groups, *sizes[layer, False])
         if (layer, True) in sizes:
             taps, modes = sizes[layer, True]
-            groups["input"]["shrink"] = {"_target_": f"{PACKAGE}.modal.ModalKernel", "modes": modes, "taps": taps}
+            groups["input"]["shrink"] = {
+                "_target_": f"{PACKAGE}.long_convolution.modal.ModalKernel",
+                "modes": modes,
+                "taps": taps,
+            }
         name = names.setdefault(json.dumps(groups, sort_keys=True), f"recurrent_{layer}")
         changed["mixers"][name] = groups
         pattern[layer] = name
@@ -147,12 +151,12 @@ def converted_config(config: Mapping[str, Any], sites: list[Site], choices: list
 
 def recurrent_groups(groups: dict[str, Any], taps: int, modes: int) -> dict[str, Any]:
     """The nodes of a mixer that differ once its convolution is a recurrence."""
-    ones = {"_target_": f"{PACKAGE}.expand.HandCrafted", "values": "ones", "activation": "identity"}
+    ones = {"_target_": f"{PACKAGE}.vectors.expand.HandCrafted", "values": "ones", "activation": "identity"}
     return {
         "mixer": groups["mixer"] | {"state_dim": taps + modes, "algorithm": "auto"},
-        "expand": {"_target_": f"{PACKAGE}.expand.Newest"} if taps else ones,
-        "oscillation": {"_target_": f"{PACKAGE}.modal.ModalOscillation", "taps": taps},
-        "shrink": {"_target_": f"{PACKAGE}.modal.ModalShrink", "taps": taps},
+        "expand": {"_target_": f"{PACKAGE}.vectors.expand.Newest"} if taps else ones,
+        "oscillation": {"_target_": f"{PACKAGE}.long_convolution.modal.ModalOscillation", "taps": taps},
+        "shrink": {"_target_": f"{PACKAGE}.long_convolution.modal.ModalShrink", "taps": taps},
     }
 
 

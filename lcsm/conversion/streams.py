@@ -22,8 +22,8 @@ from lcsm.ops.streaming.tiles import Tiles
 from lcsm.shapes import Factor, Float, Inputs, Outputs, Resets, Stream, Tensor
 from lcsm.stages.base import Shrink
 from lcsm.stages.long_convolution.block import ShiftBlock
+from lcsm.stages.long_convolution.modal import ModalKernel, ModalOscillation, ModalShrink
 from lcsm.stages.long_convolution.multiscale import MultiscaleKernel
-from lcsm.stages.modal import ModalKernel, ModalOscillation, ModalShrink
 from lcsm.stages.segments import resets_of
 from lcsm.structures import Context, Shift, Structure, widen
 

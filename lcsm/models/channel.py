@@ -7,8 +7,8 @@ from torch import nn
 
 from lcsm.shapes import Stream
 from lcsm.stages.activation import ELEMENTWISE
+from lcsm.stages.rwkv.token_shift import Last, previous, shares
 from lcsm.stages.settings import choose
-from lcsm.stages.token_shift import Last, previous, shares
 from lcsm.structures import Context
 
 

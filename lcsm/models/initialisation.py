@@ -16,10 +16,10 @@ from lcsm.errors import UsageError
 from lcsm.models.classifier import SequenceClassifier
 from lcsm.models.language_model import LanguageModel
 from lcsm.stages.base import Normaliser
-from lcsm.stages.channels import BlockLinear
-from lcsm.stages.mode_projection import TRUNCATED_STD
+from lcsm.stages.gated.channels import BlockLinear
 from lcsm.stages.settings import choose
 from lcsm.stages.short_convolution import ShortConvolution
+from lcsm.stages.state_space.mode_projection import TRUNCATED_STD
 
 Model = LanguageModel | SequenceClassifier
 

@@ -51,7 +51,10 @@ def test_labels_are_learnt_in_both_directions():
         (["model=lcsm", "mixer=attention"], ["Attention", "source=none"]),
         (["oscillation=none"], ["oscillation"]),
         (["normaliser=denominator", "oscillation=diag_outer"], ["denominator"]),
-        (["oscillation._target_=lcsm.stages.expand.Learned", "~oscillation.tau", "+oscillation.std=1"], ["Learned"]),
+        (
+            ["oscillation._target_=lcsm.stages.vectors.expand.Learned", "~oscillation.tau", "+oscillation.std=1"],
+            ["Learned"],
+        ),
         (["mixer.algorithm=fastest"], ["mixer.algorithm", "fastest"]),
         (["mixer.output.gate=silo"], ["mixer.output.gate"]),
         (["trainer.strategy=fsdp"], ["trainer.strategy", "ddp"]),

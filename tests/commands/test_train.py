@@ -12,7 +12,7 @@ from lcsm.training.lock import RunLock
 from tests.commands.helpers import RECALL, TINY, records, run_directory, said, train
 
 STAGE = '''
-from lcsm.stages.oscillation.ones import Ones
+from lcsm.stages.decay.ones import Ones
 
 class Mine(Ones):
     """No decay, with a setting that only its signature knows."""

@@ -142,7 +142,7 @@ MISTAKES = [
     (["optim._target_=[torch.optim.SGD]"], ["optim._target_=['torch.optim.SGD']", "allow_targets"]),
     (["schedule._target_=lcsm.training.schedules.Cosin"], ["schedule._target_", "'Cosine'"]),
     (["+oscillation.inner={_target_:os.system}"], ["oscillation.inner"]),
-    (["oscillation._target_=lcsm.stages.oscillation.gate.Gates"], ["oscillation._target_", "Gate"]),
+    (["oscillation._target_=lcsm.stages.gated.gate.Gates"], ["oscillation._target_", "Gate"]),
     # sweeps
     (["-m", "oscillation=ones,dig"], ["job 1 of 2", "oscillation=dig", "diag"]),
     (["-m", "optim.lr=1e-3,-1"], ["job 1 of 2", "optim.lr=-1"]),
@@ -215,7 +215,7 @@ def test_an_optimiser_that_does_not_say_who_decays_is_refused(tmp_path: Path):
 
 
 def test_a_missing_setting_is_named(tmp_path: Path):
-    flag = user_file(tmp_path, "oscillation/mine.yaml", "_target_: lcsm.stages.oscillation.gate.Gate\ntau: 3\n")
+    flag = user_file(tmp_path, "oscillation/mine.yaml", "_target_: lcsm.stages.gated.gate.Gate\ntau: 3\n")
     assert "oscillation.axes is missing" in fault(flag, "oscillation=mine")
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer
-from lcsm.stages.features import TaylorExpand, TaylorShrink
+from lcsm.stages.decay.ones import Ones
 from lcsm.stages.normaliser import Denominator
-from lcsm.stages.oscillation.ones import Ones
+from lcsm.stages.vectors.taylor import TaylorExpand, TaylorShrink
 from tests.golden.case import Case
 from tests.golden.given import GivenSource, build, heads, identity, replayed
 from tests.golden.replay import leaves_of

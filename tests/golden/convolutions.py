@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from lcsm.mixers.compatibility import Stages
 from lcsm.mixers.eos import EosMixer
 from lcsm.stages.base import Input, Normaliser, Source
-from lcsm.stages.expand import Newest
 from lcsm.stages.long_convolution.base import KernelShrink
+from lcsm.stages.long_convolution.shift import ShiftRegister
 from lcsm.stages.normaliser import Identity
-from lcsm.stages.oscillation.shift import ShiftRegister
 from lcsm.stages.source import Plain
+from lcsm.stages.vectors.expand import Newest
 from tests.golden.case import Case
 from tests.golden.replay import assemble, call
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer
 from lcsm.stages.base import Oscillation
-from lcsm.stages.complex_vector import LearnedComplexShrink
-from lcsm.stages.expand import HandCrafted
 from lcsm.stages.input import PerChannel
-from lcsm.stages.oscillation.dss import Dss, DssSoftmax
+from lcsm.stages.state_space.complex_vector import LearnedComplexShrink
+from lcsm.stages.state_space.dss import Dss, DssSoftmax
+from lcsm.stages.vectors.expand import HandCrafted
 from tests.golden.case import Case
 from tests.golden.replay import (
     algorithms,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
-from lcsm.stages.expand import HandCrafted
-from lcsm.stages.slots import SlotShrink
+from lcsm.stages.gated.gsa import SlotShrink
+from lcsm.stages.vectors.expand import HandCrafted
 from lcsm.structures import Diagonal
 from tests.golden.case import Case
 from tests.golden.given import GivenOscillation, GivenSource, build, heads, replayed, selection

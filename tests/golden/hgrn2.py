@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
-from lcsm.stages.expand import HandCrafted
-from lcsm.stages.oscillation.gate import Gate
-from lcsm.stages.shrink import DataDriven
+from lcsm.stages.gated.gate import Gate
+from lcsm.stages.vectors.expand import HandCrafted
+from lcsm.stages.vectors.shrink import DataDriven
 from tests.golden.case import Case
 from tests.golden.given import GivenModule, GivenSource, build, heads, identity, replayed
 from tests.golden.replay import leaves_of

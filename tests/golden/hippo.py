@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from lcsm.stages.oscillation import hippo
+from lcsm.stages.state_space import hippo
 from tests.golden.case import Case
 
 MEASURES = {"legs": "legs", "fout": "fourier", "fourier": "fourier"}

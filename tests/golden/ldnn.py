@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer
 from lcsm.stages.input import Ones
-from lcsm.stages.mode_projection import ModeInput, ModeOutput
-from lcsm.stages.oscillation.ldnn import Ldnn
+from lcsm.stages.state_space.ldnn import Ldnn
+from lcsm.stages.state_space.mode_projection import ModeInput, ModeOutput
 from tests.golden.case import Case
 from tests.golden.replay import (
     ACTIVATIONS,

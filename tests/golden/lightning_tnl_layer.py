@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lcsm.stages.oscillation.fixed_decay import FORMULAS
+from lcsm.stages.decay.fixed import FORMULAS
 from tests.golden.case import Case
 from tests.golden.given import activation, layer
 from tests.golden.replay import leaves_of

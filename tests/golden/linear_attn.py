@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
+from lcsm.stages.decay.ones import Ones
 from lcsm.stages.normaliser import Denominator
-from lcsm.stages.oscillation.ones import Ones
 from tests.golden.case import Case
 from tests.golden.given import build, heads, replayed
 from tests.golden.replay import leaves_of

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lcsm.ops.dispatch import choose_algorithm, fitting
 from lcsm.ops.problem import Problem
-from lcsm.stages.delta_projections import unit_length
+from lcsm.stages.delta.projections import unit_length
 from lcsm.structures import Delta, LowRank
 from tests.golden.case import Case
 from tests.golden.replay import finish, leaves_of

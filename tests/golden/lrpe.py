@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer
-from lcsm.stages.oscillation.rotation import Rotation
+from lcsm.stages.decay.rotation import Rotation
 from tests.golden.case import Case
 from tests.golden.given import build, heads, replayed
 from tests.golden.replay import leaves_of

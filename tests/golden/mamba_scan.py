@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
 from lcsm.stages.base import Oscillation
-from lcsm.stages.oscillation.ssm import DataDrivenStep
+from lcsm.stages.state_space.mamba import DataDrivenStep
 from lcsm.structures import Diagonal
 from tests.golden.case import Case
 from tests.golden.given import GivenExpand, GivenOscillation, GivenShrink, GivenSource, build, identity, replayed

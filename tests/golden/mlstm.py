@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
+from lcsm.stages.gated.lstm_gates import ExponentialInputGate
 from lcsm.stages.normaliser import Denominator
-from lcsm.stages.oscillation.two_gates import ExponentialInputGate
 from tests.golden.case import Case
 from tests.golden.given import GivenSource, build, heads, replayed, selection
 from tests.golden.replay import leaves_of

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
-from lcsm.stages.oscillation.fixed_decay import FORMULAS, FixedDecay
+from lcsm.stages.decay.fixed import FORMULAS, FixedDecay
 from tests.golden.case import Case
 from tests.golden.given import build, heads, replayed
 from tests.golden.replay import leaves_of

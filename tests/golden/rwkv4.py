@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
-from lcsm.stages.expand import HandCrafted
 from lcsm.stages.normaliser import Denominator
-from lcsm.stages.oscillation.exponential_rate import WeightedRate
-from lcsm.stages.present import PresentOnes
+from lcsm.stages.rwkv.bonus import PresentOnes
+from lcsm.stages.rwkv.decay import WeightedRate
+from lcsm.stages.vectors.expand import HandCrafted
 from tests.golden.case import Case
 from tests.golden.given import GivenSource, build, identity, replayed
 from tests.golden.replay import leaves_of

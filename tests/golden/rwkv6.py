@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
-from lcsm.stages.present import PresentDataDriven
+from lcsm.stages.rwkv.bonus import PresentDataDriven
 from lcsm.structures import Diagonal
 from tests.golden.case import Case
 from tests.golden.given import GivenOscillation, GivenSource, build, heads, identity, replayed

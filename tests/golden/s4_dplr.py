@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer
-from lcsm.stages.complex_vector import LearnedComplexExpand, LearnedComplexShrink
 from lcsm.stages.input import PerChannel
-from lcsm.stages.oscillation.s4 import S4, truncated_read
+from lcsm.stages.state_space.complex_vector import LearnedComplexExpand, LearnedComplexShrink
+from lcsm.stages.state_space.s4 import S4, truncated_read
 from tests.golden.case import Case
 from tests.golden.replay import (
     algorithms,

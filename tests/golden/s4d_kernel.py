@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer
-from lcsm.stages.complex_vector import LearnedComplexExpand, LearnedComplexShrink
 from lcsm.stages.input import PerChannel
-from lcsm.stages.oscillation.s4d import S4D
+from lcsm.stages.state_space.complex_vector import LearnedComplexExpand, LearnedComplexShrink
+from lcsm.stages.state_space.s4d import S4D
 from tests.golden.case import Case
 from tests.golden.replay import (
     DISCRETISATIONS,

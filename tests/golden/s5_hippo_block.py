@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lcsm.stages.oscillation import hippo
+from lcsm.stages.state_space import hippo
 from tests.golden.case import Case
 
 

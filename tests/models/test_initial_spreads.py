@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lcsm.models.build import build_classifier, build_model
-from lcsm.stages.channels import BlockLinear
+from lcsm.stages.gated.channels import BlockLinear
 from lcsm.stages.long_convolution.explicit import ExplicitKernel
 from lcsm.stages.short_convolution import ShortConvolution
 from tests.compose import compose

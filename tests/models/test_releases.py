@@ -14,7 +14,7 @@ from lcsm.config.check import check_config
 from lcsm.errors import UsageError
 from lcsm.models.build import Builder, build_classifier, build_model, check_model
 from lcsm.models.language_model import LanguageModel
-from lcsm.stages.channels import BlockLinear
+from lcsm.stages.gated.channels import BlockLinear
 from lcsm.stages.short_convolution import ShortConvolution
 from tests.compose import CONF, compose
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lcsm.ops.problem import Problem
-from lcsm.stages.oscillation.mixed import MixedDiagonal
+from lcsm.stages.decay.mixed import MixedDiagonal
 from lcsm.structures import Decaying, Dense
 from tests.stages import options
 from tests.stages.options import BATCH, CONF, GROUPS, LENGTH, build, call, example, names, parts, shape

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.language_model import LanguageModel
-from lcsm.stages.oscillation.delta import ForgetGate
+from lcsm.stages.delta.delta_rule import ForgetGate
 from lcsm.structures import Decaying
-from tests.stages.gated import MODELS, model_of, tokens
+from tests.stages.gated.presets import MODELS, model_of, tokens
 
 DELTA = ["deltanet", "gated_deltanet", "kda", "comba", "gdn2", "deltaproduct", "rwkv7", "fwp"]
 UNDECAYED = {"linear_attention", "linear_attention_norm", "cosformer", "lrpe", "rope_linear_attention", "based"}

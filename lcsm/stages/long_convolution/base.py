@@ -11,8 +11,8 @@ from lcsm.errors import UsageError
 from lcsm.parameters import formed_before
 from lcsm.shapes import Factor, Float, Stream, Tensor
 from lcsm.stages.base import Expand, Oscillation, Shrink
-from lcsm.stages.expand import Newest
 from lcsm.stages.settings import positive
+from lcsm.stages.vectors.expand import Newest
 from lcsm.structures import Context, widen
 
 

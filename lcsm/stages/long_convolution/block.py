@@ -14,7 +14,7 @@ from lcsm.ops.recurrence import Recurrence
 from lcsm.parameters import mark
 from lcsm.shapes import Float, Tensor
 from lcsm.stages.long_convolution.base import KernelShrink, rows
-from lcsm.stages.modal import ModalKernel
+from lcsm.stages.long_convolution.modal import ModalKernel
 from lcsm.stages.segments import resets_of
 from lcsm.structures import Context, Shift, widen
 

@@ -52,7 +52,7 @@ BROKEN = {
 # added to what a run saved
 SAVED = f"hydra:\n  callbacks:\n    x: {{_target_: {EVIL}}}\n"
 
-OWN = "from lcsm.stages.oscillation.gate import Gate\n\nclass Mine(Gate):\n    pass\n"
+OWN = "from lcsm.stages.gated.gate import Gate\n\nclass Mine(Gate):\n    pass\n"
 
 
 def experiment(content: str | bytes, package: str = GLOBAL) -> dict[str, str | bytes]:

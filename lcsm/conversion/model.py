@@ -151,7 +151,7 @@ def converted_config(config: Mapping[str, Any], sites: list[Site], choices: list
 
 def recurrent_groups(groups: dict[str, Any], taps: int, modes: int) -> dict[str, Any]:
     """The nodes of a mixer that differ once its convolution is a recurrence."""
-    ones = {"_target_": f"{PACKAGE}.vectors.expand.HandCrafted", "values": "ones", "activation": "identity"}
+    ones = {"_target_": f"{PACKAGE}.vectors.expand.HandCraftedExpand", "values": "ones", "activation": "identity"}
     return {
         "mixer": groups["mixer"] | {"state_dim": taps + modes, "algorithm": "auto"},
         "expand": {"_target_": f"{PACKAGE}.vectors.expand.Newest"} if taps else ones,

@@ -93,7 +93,7 @@ class Repeated(Input):
         return x[:, :, None].expand(-1, -1, self.num_heads, -1), past
 
 
-class Ones(Input):
+class OnesInput(Input):
     """One, [1 1 1 1]: the expand alone is what is written, as in a multiple-input system with one column.
 
     Raises:

@@ -52,7 +52,7 @@ def test_labels_are_learnt_in_both_directions():
         (["oscillation=none"], ["oscillation"]),
         (["normaliser=denominator", "oscillation=diag_outer"], ["denominator"]),
         (
-            ["oscillation._target_=lcsm.stages.vectors.expand.Learned", "~oscillation.tau", "+oscillation.std=1"],
+            ["oscillation._target_=lcsm.stages.vectors.expand.LearnedExpand", "~oscillation.tau", "+oscillation.std=1"],
             ["Learned"],
         ),
         (["mixer.algorithm=fastest"], ["mixer.algorithm", "fastest"]),

@@ -13,7 +13,7 @@ from lcsm.stages.base import Oscillation
 from lcsm.stages.input import PerChannel
 from lcsm.stages.state_space.complex_vector import LearnedComplexShrink
 from lcsm.stages.state_space.dss import Dss, DssSoftmax
-from lcsm.stages.vectors.expand import HandCrafted
+from lcsm.stages.vectors.expand import HandCraftedExpand
 from tests.golden.case import Case
 from tests.golden.replay import (
     algorithms,
@@ -47,7 +47,7 @@ def build(config: dict[str, Any], real: str, **settings: Any) -> EosMixer:
         config["H"],
         config["N"],
         PerChannel(config["H"], config["H"], 1),
-        HandCrafted(config["H"], config["N"], "ones", "identity"),
+        HandCraftedExpand(config["H"], config["N"], "ones", "identity"),
         oscillation(config, real),
         LearnedComplexShrink(config["H"], config["N"], "ones"),
         **settings,

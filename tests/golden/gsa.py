@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
 from lcsm.stages.gated.gsa import SlotShrink
-from lcsm.stages.vectors.expand import HandCrafted
+from lcsm.stages.vectors.expand import HandCraftedExpand
 from lcsm.structures import Diagonal
 from tests.golden.case import Case
 from tests.golden.given import GivenOscillation, GivenSource, build, heads, replayed, selection
@@ -28,7 +28,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         return build(
             (num_heads, slots, config["d"]),
             leaves["v"],
-            HandCrafted(num_heads, slots, "ones", "identity"),
+            HandCraftedExpand(num_heads, slots, "ones", "identity"),
             GivenOscillation(structure, "LHN", gain="LHN"),
             SlotShrink(2 * width, num_heads, slots, keys, "identity", scaled=False),
             source=GivenSource(num_heads * config["d"], shrink=seen),

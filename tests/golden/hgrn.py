@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
-from lcsm.stages.vectors.expand import HandCrafted as Expand
-from lcsm.stages.vectors.shrink import HandCrafted as Shrink
+from lcsm.stages.vectors.expand import HandCraftedExpand as Expand
+from lcsm.stages.vectors.shrink import HandCraftedShrink as Shrink
 from lcsm.structures import Diagonal
 from tests.golden.case import Case
 from tests.golden.given import GivenOscillation, build, replayed

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
 from lcsm.stages.gated.gate import Gate
-from lcsm.stages.vectors.expand import HandCrafted
-from lcsm.stages.vectors.shrink import DataDriven
+from lcsm.stages.vectors.expand import HandCraftedExpand
+from lcsm.stages.vectors.shrink import DataDrivenShrink
 from tests.golden.case import Case
 from tests.golden.given import GivenModule, GivenSource, build, heads, identity, replayed
 from tests.golden.replay import leaves_of
@@ -29,8 +29,8 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         gate = Gate(
             width, num_heads, rows, 1, 0, 1, bounds, "rows", 1.0, None, False, "learned", True, "none", None
         )  # fmt: skip
-        shrink = DataDriven(width, num_heads, rows, config["q_activation"], False, None, None, scaled)
-        expand, sizes = HandCrafted(num_heads, rows, "ones", "identity"), (num_heads, rows, config["d"])
+        shrink = DataDrivenShrink(width, num_heads, rows, config["q_activation"], False, None, None, scaled)
+        expand, sizes = HandCraftedExpand(num_heads, rows, "ones", "identity"), (num_heads, rows, config["d"])
         return build(sizes, leaves["v"], expand, gate, shrink, source=source, **settings)
 
     def found(outputs: Tensor, state: State) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer
-from lcsm.stages.input import Ones
+from lcsm.stages.input import OnesInput
 from lcsm.stages.state_space.ldnn import Ldnn
 from lcsm.stages.state_space.mode_projection import ModeInput, ModeOutput
 from tests.golden.case import Case
@@ -43,7 +43,7 @@ def build(config: dict[str, Any], output: str, **settings: Any) -> EosMixer:
         config["H"],
         heads,
         modes,
-        Ones(1),
+        OnesInput(1),
         ModeInput(config["H"], heads, modes, False, "truncated", "none", 1, pairs),
         oscillation,
         ModeOutput(config["M"], heads, modes, False, "truncated", "none", 1, pairs),

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
 from lcsm.stages.decay.softmax import CumulativeSoftmax
-from lcsm.stages.vectors.expand import HandCrafted
-from lcsm.stages.vectors.shrink import DataDriven
+from lcsm.stages.vectors.expand import HandCraftedExpand
+from lcsm.stages.vectors.shrink import DataDrivenShrink
 from tests.golden.case import Case
 from tests.golden.given import GivenSource, build, heads, identity, replayed
 from tests.golden.replay import leaves_of
@@ -28,8 +28,8 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     def make(**settings: str) -> EosMixer:
         source = GivenSource(num_heads * config["d"], oscillation=leaves["k"].flatten(2), shrink=leaves["q"].flatten(2))
         softmax = CumulativeSoftmax(width, num_heads, rows, STARTS[config["log_normaliser_start"]])
-        shrink = DataDriven(width, num_heads, rows, config["q_activation"], False, None, None, scaled)
-        expand, sizes = HandCrafted(num_heads, rows, "ones", "identity"), (num_heads, rows, config["d"])
+        shrink = DataDrivenShrink(width, num_heads, rows, config["q_activation"], False, None, None, scaled)
+        expand, sizes = HandCraftedExpand(num_heads, rows, "ones", "identity"), (num_heads, rows, config["d"])
         return build(sizes, leaves["v"], expand, softmax, shrink, source=source, **settings)
 
     def found(outputs: Tensor, state: State) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
 from lcsm.stages.state_space.mamba2 import HeadStep
-from lcsm.stages.vectors.expand import DataDriven as Expand
-from lcsm.stages.vectors.shrink import DataDriven as Shrink
+from lcsm.stages.vectors.expand import DataDrivenExpand as Expand
+from lcsm.stages.vectors.shrink import DataDrivenShrink as Shrink
 from tests.golden.case import Case
 from tests.golden.given import GivenSource, build, heads, identity, replayed
 from tests.golden.replay import leaves_of

@@ -11,7 +11,7 @@ from lcsm.mixers.eos import EosMixer, State
 from lcsm.stages.normaliser import Denominator
 from lcsm.stages.rwkv.bonus import PresentOnes
 from lcsm.stages.rwkv.decay import WeightedRate
-from lcsm.stages.vectors.expand import HandCrafted
+from lcsm.stages.vectors.expand import HandCraftedExpand
 from tests.golden.case import Case
 from tests.golden.given import GivenSource, build, identity, replayed
 from tests.golden.replay import leaves_of
@@ -25,7 +25,10 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
 
     def make(**settings: str) -> EosMixer:
         rate = WeightedRate(channels, channels, 1, 0, 1, -5.0, 8.0, -1e38)
-        expand, source = HandCrafted(channels, 1, "ones", "identity"), GivenSource(channels, oscillation=leaves["k"])
+        expand, source = (
+            HandCraftedExpand(channels, 1, "ones", "identity"),
+            GivenSource(channels, oscillation=leaves["k"]),
+        )
         sizes, shrink, normaliser = (channels, 1, 1), PresentOnes(channels, 1), Denominator("clamp", 1e-30)
         return build(sizes, leaves["v"][..., None], expand, rate, shrink, normaliser, source, **settings)
 

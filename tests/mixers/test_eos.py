@@ -76,7 +76,7 @@ REFUSED = {
     ("input=hgrn_complex",): r"input=ComplexProjection is complex.*phase",
     ("input=hgrn_complex", "oscillation=complex_decay", "mixer.skip.of=inputs"): r"set mixer\.skip\.of=none",
     ("shrink=receptance", "normaliser=denominator"): r"use normaliser=group_norm",
-    ("source=hyena", "source.order=3", "input=hyena"): r"shrink=DataDriven, which has no kernel",
+    ("source=hyena", "source.order=3", "input=hyena"): r"shrink=DataDrivenShrink, which has no kernel",
 }
 COMBINATIONS = [words for words in COMBINATIONS if words not in REFUSED]
 BORDERS = [[(0, 4), (4, 5), (5, L)], [(0, 6), (6, 9), (9, L)]]

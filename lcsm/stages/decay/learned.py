@@ -13,7 +13,7 @@ from lcsm.stages.settings import positive
 from lcsm.structures import Context, Diagonal
 
 
-class Learned(Oscillation):
+class LearnedDecay(Oscillation):
     """Decay every entry at a trained rate: sigmoid(a)^(1 / tau), a = std * N(0, 1) at first.
 
     Args:

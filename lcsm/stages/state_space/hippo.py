@@ -36,7 +36,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Modes:
+class HippoModes:
     """A system in the eigenvectors of its normal part, M modes.
 
         A = V (diag(eigenvalues) - low_rank low_rank^*) V^*,   B = V inputs
@@ -89,7 +89,7 @@ def fourier(size: int) -> System:
 SYSTEMS = {"legs": legs, "fourier": fourier}
 
 
-def modes(measure: str, size: int, pairs: bool) -> Modes:
+def modes(measure: str, size: int, pairs: bool) -> HippoModes:
     """A HiPPO system in the eigenvectors of its normal part.
 
     Args:
@@ -111,7 +111,7 @@ def modes(measure: str, size: int, pairs: bool) -> Modes:
     turn = torch.where(low_rank.abs() > 0, low_rank / low_rank.abs().clamp_min(1e-300), 1)
     basis, low_rank, inputs = basis * turn, low_rank * turn.conj(), inputs * turn.conj()
     real = system.normal.diagonal().mean().expand(imaginary.shape)
-    return Modes(torch.complex(real, imaginary), low_rank, inputs, basis)
+    return HippoModes(torch.complex(real, imaginary), low_rank, inputs, basis)
 
 
 def _split_zeros(basis: Complex[Tensor, "N M"]) -> Complex[Tensor, "N M"]:

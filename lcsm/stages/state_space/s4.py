@@ -22,7 +22,7 @@ from lcsm.stages.state_space.spectrum import SLOWEST, stable_map
 from lcsm.structures import Context, LowRank, Trapezoid, widen
 
 
-def modes(init: str, state_dim: int) -> hippo.Modes:
+def modes(init: str, state_dim: int) -> hippo.HippoModes:
     """One mode of each conjugate pair of a HiPPO system with 2 N real states, N modes."""
     return hippo.modes(init, 2 * state_dim, pairs=True)
 

@@ -12,19 +12,19 @@ from lcsm.stages.vectors.base import DataDrivenVector, HandCraftedVector, Learne
 from lcsm.structures import Context, widen
 
 
-class HandCrafted(HandCraftedVector, Shrink):
+class HandCraftedShrink(HandCraftedVector, Shrink):
     """A fixed shrink, [1 1 1 1 1], [1 1 1 N 1] or [1 1 H N 1]."""
 
     group = "shrink"
 
 
-class Learned(LearnedVector, Shrink):
+class LearnedShrink(LearnedVector, Shrink):
     """A trained shrink, [1 1 H N 1] or [1 1 H N P]."""
 
     group = "shrink"
 
 
-class DataDriven(DataDrivenVector, Shrink):
+class DataDrivenShrink(DataDrivenVector, Shrink):
     """A shrink projected from what the stage sees, [B L H N 1]."""
 
     group = "shrink"

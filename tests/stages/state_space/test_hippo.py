@@ -7,7 +7,7 @@ from lcsm.errors import UsageError
 from lcsm.stages.state_space import hippo
 
 
-def rebuilt(modes: hippo.Modes, pairs: bool) -> torch.Tensor:
+def rebuilt(modes: hippo.HippoModes, pairs: bool) -> torch.Tensor:
     matrix = modes.basis @ torch.diag(modes.eigenvalues) @ modes.basis.mH
     return 2 * matrix.real if pairs else matrix.real
 

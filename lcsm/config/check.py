@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from lcsm.config import schemas
 from lcsm.config.annotations import Range, accepts, words
-from lcsm.config.locate import conf_directory, options
+from lcsm.config.locate import classes, conf_directory, options
 from lcsm.config.resolvers import divisors
 from lcsm.config.shipped import reference, switches
 from lcsm.config.signatures import Signature, names, of_target
@@ -188,8 +188,7 @@ def check_ours(path: str, group: str, node: Node, is_inner: bool) -> None:
         refuse_moved(path, settings)
     signature = of_target(target)
     if signature is None:
-        module, _, name = target.rpartition(".")
-        raise UsageError(f"{path}._target_={target} does not exist in lcsm{did_you_mean(name, names(module))}")
+        raise UsageError(f"{path}._target_={target} does not exist in lcsm{place_of(target)}")
     provided = PROVIDED.get(group, frozenset())
     if is_inner:
         provided |= PARTS if group == "mixer" else SIZES
@@ -205,6 +204,13 @@ def declared(group: str, signature: Signature) -> Signature:
         return signature
     own = schemas.signature(schemas.Learning)
     return Signature(signature.fields | own.fields, signature.required | own.required, signature.open)
+
+
+def place_of(target: str) -> str:
+    """Where a class of lcsm is that is not where a configuration, such as that of an older checkpoint, looks for it."""
+    module, _, name = target.rpartition(".")
+    place = classes().get(name)
+    return f": it is {place}.{name} now" if place else did_you_mean(name, names(module) or classes())
 
 
 def refuse_moved(path: str, settings: Node) -> None:

@@ -1,5 +1,7 @@
 """Where the configuration files are: beside the package in a checkout, inside it in an installed wheel."""
 
+import re
+from functools import lru_cache
 from pathlib import Path
 
 from lcsm.errors import UsageError
@@ -41,3 +43,14 @@ def first_comment(path: Path) -> str:
         if text.startswith("#") and not text.startswith("# @package"):
             return text.lstrip("# ")
     return ""
+
+
+@lru_cache
+def classes() -> dict[str, str]:
+    """The module of lcsm that defines each class, by its name; read as text, so that nothing is imported."""
+    found: dict[str, str] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts))
+        for name in re.findall(r"^class (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            found.setdefault(name, module)
+    return found

@@ -143,6 +143,7 @@ MISTAKES = [
     (["schedule._target_=lcsm.training.schedules.Cosin"], ["schedule._target_", "'Cosine'"]),
     (["+oscillation.inner={_target_:os.system}"], ["oscillation.inner"]),
     (["oscillation._target_=lcsm.stages.gated.gate.Gates"], ["oscillation._target_", "Gate"]),
+    (["oscillation._target_=lcsm.stages.oscillation.gate.Gate"], ["it is lcsm.stages.gated.gate.Gate now"]),
     # sweeps
     (["-m", "oscillation=ones,dig"], ["job 1 of 2", "oscillation=dig", "diag"]),
     (["-m", "optim.lr=1e-3,-1"], ["job 1 of 2", "optim.lr=-1"]),

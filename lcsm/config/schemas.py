@@ -57,7 +57,7 @@ class Model:
 
 
 @dataclass
-class Block:
+class BlockSettings:
     """The residual block."""
 
     norm: Literal["layer", "rms", "batch"]
@@ -114,7 +114,7 @@ class Learning:
     groups: dict[str, Any] | None = None
 
 
-SCHEMAS: dict[str, type] = {"model": Model, "block": Block, "paths": Paths, "trainer": Trainer}
+SCHEMAS: dict[str, type] = {"model": Model, "block": BlockSettings, "paths": Paths, "trainer": Trainer}
 
 # Groups that name a class; first those whose classes need torch or less.
 COMPONENTS = ("optim", "schedule", *MIXER_GROUPS, "channel", "release", "data", "task")

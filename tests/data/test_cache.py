@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lcsm.data import cached
-from lcsm.data.labelled.store import LabelledSet, Source, joined, stored
+from lcsm.data.labelled.store import LabelledSet, LabelledSource, joined, stored
 from lcsm.errors import UsageError
 from tests.data.helpers import make_text, take
 
@@ -100,7 +100,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> bool:
     return len(messages) == 1 and "is damaged and made anew" in messages[0] and "\n" not in messages[0]
 
 
-class Rows(Source):
+class Rows(LabelledSource):
     """Two sequences of different lengths in every split."""
 
     name, dtype, settings = "rows", np.uint16, {}

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from lcsm.batch import Batch, Targets
 from lcsm.batch import Sequences as Inputs
 from lcsm.data.base import BatchDataModule, EpochBatches, EvaluationBatches, OrderedBatches
-from lcsm.data.labelled.store import LabelledSet, Sequences, Source, Stored, stored
+from lcsm.data.labelled.store import LabelledSet, LabelledSource, Stored, StoredSequences, stored
 from lcsm.data.sampling import Shard
 from lcsm.data.settings import CachedLoading
 
@@ -48,7 +48,7 @@ class Collate:
         """The next multiple of LENGTH_STEP, within the longest row."""
         return max(longest, min(-(-longest // LENGTH_STEP) * LENGTH_STEP, self.length))
 
-    def rows(self, document: Sequences, chosen: np.ndarray, length: int, ragged: bool) -> Inputs:
+    def rows(self, document: StoredSequences, chosen: np.ndarray, length: int, ragged: bool) -> Inputs:
         """Some sequences, in `segments` of their own where their lengths differ."""
         values = document.padded(chosen, length)
         mask = np.arange(length) < document.lengths[chosen, None]
@@ -95,7 +95,7 @@ class LabelledData(BatchDataModule):
         self._stored: Stored | None = None
 
     @abstractmethod
-    def source(self) -> Source:
+    def source(self) -> LabelledSource:
         """Find the examples; says which files are missing."""
 
     @property

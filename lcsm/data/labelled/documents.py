@@ -9,7 +9,7 @@ from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.folders import file_facts, require_files, require_folder
 from lcsm.data.labelled.hub import load_split
 from lcsm.data.labelled.splits import Shares
-from lcsm.data.labelled.store import LabelledSet, Sequences, Source, joined
+from lcsm.data.labelled.store import LabelledSet, LabelledSource, StoredSequences, joined
 from lcsm.data.settings import CachedLoading, flat, require_integer
 from lcsm.errors import UsageError
 
@@ -20,14 +20,14 @@ REVIEWS = {"pos": 1, "neg": 0}
 REVIEWS_EXPECTED = "train/pos, train/neg, test/pos and test/neg with *.txt: folder aclImdb of aclImdb_v1.tar.gz"
 
 
-def encode(texts: list[str], length: int) -> Sequences:
+def encode(texts: list[str], length: int) -> StoredSequences:
     """Texts as ids, cut to `length` with their end."""
     rows = [np.frombuffer(text.encode()[: length - 1], dtype=np.uint8) for text in texts]
     pieces = [piece for row in rows for piece in (row.astype(np.uint16) + FIRST_BYTE, np.array([END], np.uint16))]
     return joined(np.concatenate(pieces), np.array([len(row) + 1 for row in rows]))
 
 
-class Reviews(Source):
+class Reviews(LabelledSource):
     """IMDb: 25,000 reviews for training and as many for the test.
 
     Args:
@@ -80,7 +80,7 @@ def read_text(path: Path) -> str:
         raise UsageError(f"{path} is not UTF-8 at byte {error.start}; is it a review of aclImdb?") from error
 
 
-class PaperPairs(Source):
+class PaperPairs(LabelledSource):
     """Pairs of papers, one of which may cite the other, from the files of the Long Range Arena's release.
 
     Args:
@@ -142,7 +142,7 @@ class Imdb(LabelledData):
             raise UsageError(f"data.val_fraction={val_fraction} must be above 0 and at most 0.5")
         self.root, self.dataset, self.val_fraction = root, dataset, val_fraction
 
-    def source(self) -> Source:
+    def source(self) -> LabelledSource:
         return Reviews(self.root, self.dataset, self.length, self.val_fraction)
 
 
@@ -167,5 +167,5 @@ class Aan(LabelledData):
         super().__init__(length, loading)
         self.root = root
 
-    def source(self) -> Source:
+    def source(self) -> LabelledSource:
         return PaperPairs(self.root, self.length)

@@ -12,14 +12,14 @@ from torch.utils.data import Dataset
 
 from lcsm.batch import Batch
 from lcsm.data.labelled.base import LabelledData
-from lcsm.data.labelled.store import SPLITS, LabelledSet, Source
+from lcsm.data.labelled.store import SPLITS, LabelledSet, LabelledSource
 from lcsm.data.rules import FreshBatches, Rule
 from lcsm.data.sampling import Shard
 from lcsm.data.settings import CachedLoading, Loading, require_sizes
 
 
 @dataclass(frozen=True)
-class Sizes:
+class SplitSizes:
     """Generated examples of each split.
 
     Args:
@@ -35,7 +35,7 @@ class Sizes:
         require_sizes(num_train=self.num_train, num_val=self.num_val, num_test=self.num_test)
 
 
-class Drawn(Source):
+class Drawn(LabelledSource):
     """Examples that a rule draws.
 
     Args:
@@ -72,16 +72,16 @@ class GeneratedLabels(LabelledData):
     """
 
     def __init__(
-        self, length: int, root: str | None, rule: Rule[LabelledSet], sizes: Sizes, loading: CachedLoading
+        self, length: int, root: str | None, rule: Rule[LabelledSet], sizes: SplitSizes, loading: CachedLoading
     ) -> None:
         super().__init__(length, loading)
         self.root, self.rule, self.sizes = root, rule, sizes
 
     @abstractmethod
-    def released(self, root: str) -> Source:
+    def released(self, root: str) -> LabelledSource:
         """The released files of a folder."""
 
-    def source(self) -> Source:
+    def source(self) -> LabelledSource:
         if self.root is not None:
             return self.released(self.root)
         sizes = dict(zip(SPLITS, astuple(self.sizes), strict=True))

@@ -12,7 +12,7 @@ from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.folders import file_facts, require_folder
 from lcsm.data.labelled.hub import load_split
 from lcsm.data.labelled.splits import Shares
-from lcsm.data.labelled.store import LabelledSet, Source, as_rows
+from lcsm.data.labelled.store import LabelledSet, LabelledSource, as_rows
 from lcsm.data.settings import CachedLoading, flat
 from lcsm.errors import UsageError
 
@@ -51,7 +51,7 @@ class ArraysOnly(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
-class Cifar(Source):
+class Cifar(LabelledSource):
     """CIFAR-10 in grey, 45,000 images for training, 5,000 for validation and 10,000 for the test.
 
     Args:
@@ -118,7 +118,7 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return grey(colours.reshape(-1, 3, PIXELS)), labels
 
 
-class DigitImages(Source):
+class DigitImages(LabelledSource):
     """The 1,797 handwritten digits of 8 x 8 pixels that ship with scikit-learn, split 80 : 10 : 10."""
 
     name = "digits"
@@ -159,7 +159,7 @@ class Cifar10Grey(LabelledData):
         super().__init__(PIXELS, loading)
         self.root, self.dataset = root, dataset
 
-    def source(self) -> Source:
+    def source(self) -> LabelledSource:
         return Cifar(self.root, self.dataset)
 
 
@@ -179,5 +179,5 @@ class Digits(LabelledData):
     def __init__(self, loading: CachedLoading) -> None:
         super().__init__(64, loading)
 
-    def source(self) -> Source:
+    def source(self) -> LabelledSource:
         return DigitImages()

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from lcsm.data.labelled.folders import file_facts, require_files
-from lcsm.data.labelled.generated import GeneratedLabels, Sizes
+from lcsm.data.labelled.generated import GeneratedLabels, SplitSizes
 from lcsm.data.labelled.listops_grammar import END, SYMBOLS, ListOpsRule, encode
-from lcsm.data.labelled.store import LabelledSet, Source, joined
+from lcsm.data.labelled.store import LabelledSet, LabelledSource, joined
 from lcsm.data.settings import CachedLoading, flat, require_integer
 from lcsm.errors import UsageError
 
@@ -18,7 +18,7 @@ from lcsm.errors import UsageError
 SHORTEST = 4
 
 
-class ReleasedListOps(Source):
+class ReleasedListOps(LabelledSource):
     """The expressions of the Long Range Arena's release: basic_train.tsv, basic_val.tsv, basic_test.tsv.
 
     Args:
@@ -78,7 +78,7 @@ class ListOps(GeneratedLabels):
         min_length: int,
         max_depth: int,
         max_arguments: int,
-        sizes: Sizes,
+        sizes: SplitSizes,
         loading: CachedLoading,
     ) -> None:
         rule = ListOpsRule(min_length, length, max_depth, max_arguments)
@@ -98,7 +98,7 @@ class ListOps(GeneratedLabels):
             )
         self.min_length = min_length
 
-    def released(self, root: str) -> Source:
+    def released(self, root: str) -> LabelledSource:
         return ReleasedListOps(root, self.length)
 
     def describe(self) -> dict[str, Any]:

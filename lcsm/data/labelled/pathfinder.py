@@ -9,9 +9,9 @@ from PIL import Image, UnidentifiedImageError
 
 from lcsm.data.labelled.contours import ContourRule
 from lcsm.data.labelled.folders import file_facts, require_folder
-from lcsm.data.labelled.generated import GeneratedLabels, Sizes
+from lcsm.data.labelled.generated import GeneratedLabels, SplitSizes
 from lcsm.data.labelled.splits import Shares
-from lcsm.data.labelled.store import LabelledSet, Source, as_rows
+from lcsm.data.labelled.store import LabelledSet, LabelledSource, as_rows
 from lcsm.data.settings import CachedLoading, flat
 from lcsm.errors import UsageError
 
@@ -24,7 +24,7 @@ EXPECTED = (
 )
 
 
-class ReleasedContours(Source):
+class ReleasedContours(LabelledSource):
     """The images of the Long Range Arena's release, split 80 : 10 : 10.
 
     Args:
@@ -97,13 +97,13 @@ class Pathfinder(GeneratedLabels):
         self,
         root: str | None,
         rule: ContourRule,
-        sizes: Sizes,
+        sizes: SplitSizes,
         loading: CachedLoading,
     ) -> None:
         super().__init__(rule.resolution**2, root, rule, sizes, loading)
         self.resolution = rule.resolution
 
-    def released(self, root: str) -> Source:
+    def released(self, root: str) -> LabelledSource:
         return ReleasedContours(root, self.resolution)
 
     def describe(self) -> dict[str, Any]:

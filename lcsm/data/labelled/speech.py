@@ -10,7 +10,7 @@ import numpy as np
 from lcsm.data.labelled.base import LabelledData
 from lcsm.data.labelled.folders import file_facts, require_folder
 from lcsm.data.labelled.hub import load_split
-from lcsm.data.labelled.store import LabelledSet, Source, joined
+from lcsm.data.labelled.store import LabelledSet, LabelledSource, joined
 from lcsm.data.settings import CachedLoading, flat
 from lcsm.errors import UsageError
 
@@ -43,7 +43,7 @@ def samples(content: bytes, name: str) -> np.ndarray:
     return np.pad(values[:RATE], (0, max(0, RATE - len(values))))
 
 
-class Commands(Source):
+class Commands(LabelledSource):
     """The 35 words of version 0.02, with the splits of its lists: 84,843 for training, 9,981 and 11,005.
 
     Args:
@@ -125,5 +125,5 @@ class SpeechCommands(LabelledData):
         self.root, self.dataset, self.subset = root, dataset, subset
         self.scale = (0.0, deviation * 2**15)
 
-    def source(self) -> Source:
+    def source(self) -> LabelledSource:
         return Commands(self.root, self.dataset, self.subset)

@@ -27,7 +27,7 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
-class Sequences:
+class StoredSequences:
     """Sequences of different lengths, one after the other.
 
     Args:
@@ -52,9 +52,9 @@ class Sequences:
         return rows
 
 
-def joined(values: np.ndarray, lengths: np.ndarray) -> Sequences:
+def joined(values: np.ndarray, lengths: np.ndarray) -> StoredSequences:
     """Sequences from their values, one after the other, and their lengths."""
-    return Sequences(values, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]))
+    return StoredSequences(values, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class LabelledSet:
         labels: class of each example, int64 [rows].
     """
 
-    documents: tuple[Sequences, ...]
+    documents: tuple[StoredSequences, ...]
     labels: np.ndarray
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ def as_rows(images: np.ndarray, labels: np.ndarray) -> LabelledSet:
     return LabelledSet((joined(flat.ravel(), np.full(len(flat), flat.shape[1])),), labels)
 
 
-class Source(ABC):
+class LabelledSource(ABC):
     """Where labelled sequences come from.
 
     Attributes:
@@ -124,7 +124,7 @@ class Stored:
         if split not in self.facts["splits"]:
             raise UsageError(f"these data have no {split} split; they have {', '.join(self.facts['splits'])}")
         documents = tuple(
-            Sequences(
+            StoredSequences(
                 np.memmap(self.folder / f"{split}.{index}.values", dtype=self.facts["dtype"], mode="r"),
                 np.fromfile(self.folder / f"{split}.{index}.starts", dtype=np.int64),
             )
@@ -133,7 +133,7 @@ class Stored:
         return LabelledSet(documents, np.fromfile(self.folder / f"{split}.labels", dtype=np.int64))
 
 
-def stored(source: Source, cache_dir: str | None) -> Stored:
+def stored(source: LabelledSource, cache_dir: str | None) -> Stored:
     """Find a set in the cache or write it; processes that ask at once wait for the first.
 
     Args:
@@ -153,7 +153,7 @@ def stored(source: Source, cache_dir: str | None) -> Stored:
     return Stored(folder, facts)
 
 
-def _make(source: Source, folder: Path) -> None:
+def _make(source: LabelledSource, folder: Path) -> None:
     started = time.monotonic()
     splits: dict[str, Any] = {}
     # the bar goes where a person may watch it, never into a log file
@@ -175,7 +175,7 @@ def _make(source: Source, folder: Path) -> None:
     log.info("%s stored in %.1f s: %s", source.name, time.monotonic() - started, examples)
 
 
-def _read(source: Source, folder: Path) -> dict[str, Any]:
+def _read(source: LabelledSource, folder: Path) -> dict[str, Any]:
     """The facts of a folder whose files have the sizes and the order that they say.
 
     Raises:
@@ -206,7 +206,7 @@ def _read(source: Source, folder: Path) -> dict[str, Any]:
 class Writer:
     """Appends the examples of one split to its files, and hashes them."""
 
-    def __init__(self, folder: Path, split: str, source: Source) -> None:
+    def __init__(self, folder: Path, split: str, source: LabelledSource) -> None:
         self._folder, self._split, self._dtype = folder, split, source.dtype
         self._values = [folder / f"{split}.{index}.values" for index in range(source.documents)]
         for path in self._values:

@@ -32,7 +32,6 @@ BESIDE = {
     "__main__": {"cli"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
-MODULES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES}
 
 
 def layer(path: Path) -> str:
@@ -53,17 +52,6 @@ def imported_layers(path: Path) -> set[str]:
     return found
 
 
-def imported_modules(path: Path) -> set[str]:
-    """The modules of the package that a file imports, in functions too."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found & MODULES.keys()
-
-
 def allowed(name: str) -> set[str]:
     if name in BESIDE:
         return BESIDE[name]
@@ -76,15 +64,6 @@ def test_imports_go_one_way(path: Path):
     if path.name == "__init__.py" and path.parent == PACKAGE:
         return
     assert imported_layers(path) <= allowed(layer(path))
-
-
-def test_no_module_imports_itself_by_way_of_others_not_even_inside_functions():
-    graph = {name: imported_modules(path) for name, path in MODULES.items()}
-    # what imports nothing that is left is in no circle, again and again
-    while free := [name for name, imports in graph.items() if not imports & graph.keys()]:
-        for name in free:
-            del graph[name]
-    assert not graph
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -1,6 +1,5 @@
 """The options of mixers and their stages: where their values stand, and that each of them is of use."""
 
-import itertools
 import re
 from pathlib import Path
 
@@ -12,15 +11,10 @@ from lcsm.config.schemas import MIXER_GROUPS, STAGES
 from lcsm.config.shipped import load
 from tests.compose import CONF, options
 from tests.config.helpers import fault
+from tests.house.figures import bases
 
 OPTIONS = [(group, option) for group in MIXER_GROUPS for option in options(group)]
 MODELS = options("model")
-
-
-def bases(group: str, option: str) -> list[str]:
-    """The options that a file inherits from."""
-    node = OmegaConf.load(CONF / group / f"{option}.yaml")
-    return [entry for entry in node.get("defaults", []) if entry != "_self_"]
 
 
 HEIRS = [(group, option, bases(group, option)) for group, option in OPTIONS if bases(group, option)]
@@ -35,10 +29,6 @@ def test_options_inherit_from_one_base_option_of_their_class():
     assert not several and not foreign
 
 
-def test_what_an_option_inherits_from_inherits_nothing():
-    assert [heir for heir in HEIRS if any(bases(heir[0], name) for name in heir[2])] == []
-
-
 def test_a_stage_of_one_paper_passes_nothing_on_to_that_of_another():
     """Stages that are named after a model are those of its paper; s4d_lin and s4d_inv have one."""
     named = [(option, name) for group, option, inherited in HEIRS if group in STAGES for name in inherited]
@@ -48,13 +38,6 @@ def test_a_stage_of_one_paper_passes_nothing_on_to_that_of_another():
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_sets_no_value_of_a_stage(name: str):
     assert not set(OmegaConf.load(CONF / "model" / f"{name}.yaml")).intersection(STAGES)
-
-
-@pytest.mark.parametrize("group", MIXER_GROUPS)
-def test_no_two_options_of_a_group_are_equal(group: str):
-    settings = {option: load(group, option) for option in options(group)}
-    pairs = itertools.combinations(settings, 2)
-    assert [(one, other) for one, other in pairs if settings[one] == settings[other]] == []
 
 
 @pytest.mark.parametrize(("former", "now"), RENAMED.items())

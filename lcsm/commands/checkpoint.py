@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import lcsm
 from lcsm.commands.check_model import check_combination
 from lcsm.commands.origin import MODEL
 from lcsm.config.check import (
@@ -91,6 +93,25 @@ def require_plausible(checkpoint: Checkpoint) -> None:
             )
 
 
+@contextmanager
+def of_its_version(checkpoint: Checkpoint) -> Iterator[None]:
+    """Name the version of a checkpoint from another one where its configuration or its weights are refused.
+
+    Raises:
+        UsageError: in three lines, with what was refused.
+    """
+    try:
+        yield
+    except UsageError as error:
+        theirs = checkpoint.versions.get("lcsm")
+        if theirs == lcsm.__version__:
+            raise
+        raise UsageError(
+            f"{checkpoint.path} was written by lcsm {shortened(theirs)}, which this version, {lcsm.__version__}, does "
+            f"not understand:\n{str(error).splitlines()[0]}\nuse it with the version that wrote it, or train again"
+        ) from error
+
+
 def check_model(config: dict[str, Any]) -> None:
     """Check the part of a configuration that makes a model like one from a user.
 
@@ -138,8 +159,9 @@ def load_model(checkpoint: Checkpoint) -> LanguageModel:
     """
     if "num_classes" in checkpoint.data:
         raise UsageError(f"{checkpoint.path} holds a classifier, which writes no tokens: use one of task=lm")
-    check_model(checkpoint.config)
-    require_fit(checkpoint, checkpoint.config, checkpoint.vocab_size, {})
+    with of_its_version(checkpoint):
+        check_model(checkpoint.config)
+        require_fit(checkpoint, checkpoint.config, checkpoint.vocab_size, {})
     model = build_model(checkpoint.config, checkpoint.vocab_size)
     load_weights(model, checkpoint)
     return model.eval()

@@ -43,11 +43,12 @@ def run(arguments: Sequence[str]) -> int:
     unknown = [word for word in rest if word not in overrides]
     refuse_rest("evaluate", unknown, OPTIONS, "; and data.KEY=..., trainer.KEY=..., paths.root=...")
 
-    from lcsm.commands.checkpoint import load, require_fit
+    from lcsm.commands.checkpoint import load, of_its_version, require_fit
     from lcsm.commands.origin import scoring_config
 
     checkpoint = load(options["ckpt"], options["threads"], options["allow_targets"])
-    config = scoring_config(checkpoint, overrides)
+    with of_its_version(checkpoint):
+        config = scoring_config(checkpoint, overrides)
 
     from lcsm.commands.assemble import build_data, build_task, prepare
     from lcsm.commands.check_model import check_learning

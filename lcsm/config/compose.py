@@ -113,7 +113,8 @@ class Composer:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
-        self.name = arguments.config_name or "train"
+        # a run keeps its configuration as config.yaml
+        self.name = arguments.config_name or ("config" if arguments.config_path else "train")
         # a saved configuration has no settings of Hydra: they are added
         self.words = [*(["+hydra=default"] if arguments.config_path else []), *arguments.overrides]
         self.composed: dict[tuple[str, ...], DictConfig] = {}

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import lcsm
 from lcsm.errors import UsageError, first_line, shortened
 from lcsm.training.archive import look, read_archive
 from lcsm.training.files import copy_atomically, write_atomically
@@ -100,7 +101,7 @@ def make_header(
         "tokenizer_sha256": None if tokenizer_text is None else hashlib.sha256(tokenizer_text.encode()).hexdigest(),
         "data": json.dumps(data, default=str),
         "metrics": {name: float(value) for name, value in metrics.items()},
-        "versions": {name: installed(name) for name in ("lcsm", "torch", "lightning")},
+        "versions": {"lcsm": lcsm.__version__} | {name: installed(name) for name in ("torch", "lightning")},
     }
 
 

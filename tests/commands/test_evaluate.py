@@ -1,9 +1,13 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from lcsm.commands.checkpoint import of_its_version
+from lcsm.errors import UsageError
+from lcsm.training.checkpoints import read_checkpoint
 from tests.commands.helpers import said
 
 
@@ -109,3 +113,11 @@ def test_a_checkpoint_that_sees_the_token_to_predict_is_refused(
     torch.save(content, tmp_path / "x.ckpt")
     status, _, message = said(capsys, "evaluate", f"ckpt={tmp_path / 'x.ckpt'}")
     assert status == 2 and "set mixer.reverse.shrink=none" in message
+
+
+def test_what_another_version_wrote_is_refused_with_its_version(recall_run: Path):
+    read = read_checkpoint(recall_run / "checkpoints" / "best.ckpt")
+    with pytest.raises(UsageError) as refusal, of_its_version(replace(read, versions={"lcsm": "0.1.0"})):
+        raise UsageError("mixer.skip='none' is mixer.skip.of now\nand more")
+    assert [part for part in ("0.1.0", "mixer.skip.of now", "train again") if part not in str(refusal.value)] == []
+    assert len(str(refusal.value).splitlines()) == 3

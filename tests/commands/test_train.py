@@ -42,7 +42,7 @@ def test_the_last_lines_name_score_run_checkpoint_and_tensorboard(tmp_path: Path
 
 
 def test_a_saved_configuration_runs_again(recall_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    words = [f"--config-path={recall_run}", "--config-name=config", f"paths.root={tmp_path}", "seed=2"]
+    words = [f"--config-path={recall_run}", f"paths.root={tmp_path}", "seed=2"]
     assert said(capsys, "train", *words)[0] == 0
     again = yaml.safe_load((run_directory(tmp_path) / "config.yaml").read_text())
     first = yaml.safe_load((recall_run / "config.yaml").read_text())

@@ -7,6 +7,15 @@ A stage is its class and its YAML. Constructor arguments named `input_dim` (widt
 `num_heads`, `state_dim`, `value_dim`, `layer`, `num_layers` and `common` (modules that several layers use, by a key)
 are given by the builder; every other one is a key of the YAML and has no default in Python. A stage that takes no
 `input_dim`, or declares no axis L, is constant, and its source keeps nothing for it.
+
+    here                attention           state space models        recurrent networks
+    inputs              values v            x, u                      candidate
+    expand              keys k              B
+    shrink              queries q           C                         output gate
+    oscillation         decay, gate         A, transition             forget gate
+    its gain            beta                step size dt              input gate
+    its phase           rotary angle        imaginary part of A dt
+    memory              state S             state h                   hidden state
 """
 
 from collections.abc import Collection

@@ -45,7 +45,10 @@ QUANTITIES = {name: name for name in ("fan_in", "widening", "width", "layers", "
 
 @contextmanager
 def seeded(seed: int, name: str) -> Iterator[None]:
-    """Draw the initial values of one component from (seed, its name), so that changing one leaves the others alone."""
+    """Draw the initial values of one component from (seed, its name), so that changing one leaves the others alone.
+
+    A component is a stage, a channel mixer, the embedding, or a mixer with its skip, second pass and output.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(zlib.crc32(f"{seed} {name}".encode()))
         yield

@@ -57,6 +57,7 @@ RIGHT = (
     (), ("model=gla",), ("model=s4d_lin",), ("model=attention",), ("oscillation=dense", "mixer.state_dim=4"),
     ("optim=sgd",), ("schedule=constant",), ("logger=none",), ("callbacks.ema=0.9",), ("trainer.precision=64-true",),
     ("threads=2",), ('name="Größe 1"',), ("hydra.run.dir=in a folder/with spaces",), ("resume=auto",),
+    ("hydra/job_logging=disabled",),
     ("--cfg", "job"), ("-m", "seed=1,2"), ("trainer.max_time=00:00:10:00",), ("callbacks.checkpoint.every=null",),
     ("data.num_pairs=[1,2]",), ("--help",), ("trainer.accumulate_grad_batches=2",),
 )  # fmt: skip

@@ -35,6 +35,13 @@ class Rows:
     targets: np.ndarray
     groups: dict[str, np.ndarray]
 
+    def __post_init__(self) -> None:
+        if self.tokens.shape != self.targets.shape:
+            raise ValueError(
+                f"rows have tokens {list(self.tokens.shape)} and targets {list(self.targets.shape)}: every position "
+                "has a target, NOT_SCORED where nothing is asked"
+            )
+
     def __len__(self) -> int:
         return len(self.tokens)
 

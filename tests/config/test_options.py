@@ -26,13 +26,15 @@ def test_options_inherit_from_one_base_option_of_their_class():
         found.setdefault((group, load(group, option)["_target_"]), set()).update(inherited)
     several = {of: names for of, names in found.items() if len(names) > 1}
     foreign = [(of, name) for of, names in found.items() for name in names if load(of[0], name)["_target_"] != of[1]]
-    assert not several and not foreign
+    assert not several, "all heirs of a class inherit from one option; let the others say all values themselves"
+    assert not foreign
 
 
 def test_a_stage_of_one_paper_passes_nothing_on_to_that_of_another():
     """Stages that are named after a model are those of its paper; s4d_lin and s4d_inv have one."""
     named = [(option, name) for group, option, inherited in HEIRS if group in STAGES for name in inherited]
-    assert [pair for pair in named if pair[1] in MODELS and pair[0][:2] != pair[1][:2]] == []
+    found = [pair for pair in named if pair[1] in MODELS and pair[0][:2] != pair[1][:2]]
+    assert not found, "let the option of another paper say all values itself"
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from lcsm.batch import Batch
 from lcsm.data.base import BatchDataModule
+from lcsm.data.generated import Rows
 from lcsm.data.mqar import MqarRule
 from lcsm.data.sampling import TRAIN, Shard
 from lcsm.errors import UsageError
@@ -84,3 +86,8 @@ def test_images_are_drawn_anew_for_every_step(tmp_path: Path):
 def test_lengths_that_are_no_multiples_are_refused(lengths: list[Any]):
     with pytest.raises(UsageError, match=r"data.val_lengths="):
         make_mqar(val_lengths=lengths)
+
+
+def test_rows_have_a_target_at_every_position():
+    with pytest.raises(ValueError, match="NOT_SCORED"):
+        Rows(np.zeros((2, 4), np.int64), np.zeros((2, 3), np.int64), {})

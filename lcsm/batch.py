@@ -1,4 +1,4 @@
-"""What a batch holds, for all data and tasks, and where its targets stand.
+"""The batch, for all data and tasks: its keys, and the places of its targets.
 
 Dimensions as in `lcsm.shapes`, with F features of an input vector. Rows are those of one process.
 """

@@ -20,7 +20,7 @@ DONE, FAILURE, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 # a disk, a quota or the largest file is full, or the terminal is gone
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
-# name -> one line for people; each is lcsm/commands/<name>.py with run(argv) -> exit status and usage() -> text
+# name -> one line of help; each is lcsm/commands/<name>.py with run(argv) -> exit status and usage() -> text
 COMMANDS = {
     "train": "train a model, or a sweep of models; the same as python train.py",
     "evaluate": "measure a checkpoint on validation or test data",

@@ -1,4 +1,4 @@
-"""Which class a configuration node names; nothing that is not listed or ours is ever imported or called."""
+"""The class that a configuration node names; nothing that is not listed or ours is ever imported or called."""
 
 from __future__ import annotations
 

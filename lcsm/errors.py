@@ -31,7 +31,7 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate",
 
 
 def out_of_memory(error: BaseException) -> str | None:
-    """What to say about an error that means a lack of memory, in two lines; None for other errors."""
+    """The message for an error that means a lack of memory, in two lines; None for other errors."""
     text = str(error)
     if not isinstance(error, MemoryError) and not any(phrase in text.lower() for phrase in OUT_OF_MEMORY):
         return None

@@ -1,4 +1,4 @@
-"""What a model is and what its memory does, in numbers: cards, decay spectra and token-mixing matrices."""
+"""Inspection of a model and its memory: cards, decay spectra and token-mixing matrices."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def projection_flops(module: nn.Module) -> int:
 
 
 def card(model: Model, length: int, device: str = "cpu") -> dict[str, Any]:
-    """What `lcsm show` prints.
+    """The card of a layer or model that `lcsm show` prints.
 
     Args:
         model: the model; it may live on the meta device.
@@ -216,7 +216,7 @@ def half_life(decays: np.ndarray) -> np.ndarray:
 
 
 def mixing_matrix(model: Model, layer: int, tokens: torch.Tensor) -> np.ndarray:
-    """How much every token reads of every earlier one in a layer.
+    """The token-mixing matrix of a layer: how much every token reads of every earlier one.
 
     Row t, column s: the weight of the value written at s in what is read at t, averaged over heads and value channels;
     softmax weights for attention. Normaliser, gate and output projection are left out.

@@ -10,7 +10,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def formed_before(past: Formed | None) -> Formed | None:
-    """What an earlier call of a stream formed from parameters; None where gradients are to reach them."""
+    """The value that an earlier call of a stream formed from parameters; None where gradients are to reach them."""
     return None if torch.is_grad_enabled() else past
 
 

@@ -1,4 +1,4 @@
-"""What an oscillation returns: how one step changes the memory, as small factors that broadcast to [B L H N P].
+"""Structures, the values of an oscillation: one step of the memory as small factors that broadcast to [B L H N P].
 
     memory_t = oscillation_t(memory_{t-1}) + expand_t input_t^T          memory: [N P] per head
 
@@ -26,7 +26,7 @@ CANNOT_ADVANCE = (
 
 @dataclass(frozen=True)
 class Context:
-    """What stages may need besides their input.
+    """Side information that stages may need besides their input.
 
     Args:
         segments: document ids of packed rows, [B L]; a change of id forgets the memory. Padding has an id of its own.
@@ -141,7 +141,7 @@ class Decaying(Structure):
         return value if self.step is None else value * rows(self.step, start, stop)
 
     def factor(self, start: int, stop: int) -> Factor:
-        """What the memory is multiplied by at steps start..stop: exp(log + i angle)."""
+        """The factors of the memory at steps start..stop: exp(log + i angle)."""
         decay, angle = self.log(start, stop).exp(), self.angle(start, stop)
         if angle is None:
             return decay
@@ -151,7 +151,7 @@ class Decaying(Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class Diagonal(Decaying):
-    """Every memory entry goes its own way: nothing but decays and turns."""
+    """A diagonal transition: every memory entry decays and turns independently of the others."""
 
     def advance(self, memory: Memory, t: int, pairs: bool = False) -> Memory:
         return self.factor(t, t + 1)[:, 0] * memory

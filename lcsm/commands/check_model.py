@@ -91,7 +91,7 @@ def check_forward(config: dict[str, Any]) -> None:
 
 
 def partners(config: dict[str, Any]) -> str:
-    """Which models bring the stages that go with the chosen oscillation; "" where the chosen model is one, or none."""
+    """Models that bring the stages that go with the chosen oscillation; "" where the chosen model is one, or none."""
     choices = config.get("choices") or {}
     option = choices.get("oscillation")
     chosen = re.compile(rf"override /oscillation: {re.escape(str(option))}$", re.MULTILINE)

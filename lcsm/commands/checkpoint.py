@@ -1,4 +1,4 @@
-"""From a path on the command line to a checkpoint, its configuration and its model; imports torch but not Lightning."""
+"""A checkpoint from a path on the command line, with its configuration and model; imports torch but not Lightning."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ COMPARED = 4
 
 
 def usage(arguments: Sequence[str]) -> str:
-    """What `--help` prints."""
+    """The text of `--help`."""
     text = usage_text("convert", "Turn long convolutions into recurrences.", OPTIONS, EXAMPLES)
     return (
         f"{text}\nModels whose memory is a recurrence already (S4D, S5, GLA, Mamba, ...) need no conversion. "
@@ -78,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def target(out: str | None, source: Path) -> Path:
-    """Where the converted checkpoint goes; refuses to write over its source, or where nothing can be written."""
+    """The path of the converted checkpoint; refuses to write over its source, or where nothing can be written."""
     path = source.with_name("recurrent.ckpt") if out is None else Path(out)
     if path.is_dir():
         raise UsageError(f"out={path} is a directory: give a file, e.g. {path / 'recurrent.ckpt'}")

@@ -31,7 +31,7 @@ EXAMPLES = (
 
 
 def usage(arguments: Sequence[str]) -> str:
-    """What `--help` prints."""
+    """The text of `--help`."""
     text = usage_text("evaluate", "Measure a checkpoint on validation or test data.", OPTIONS, EXAMPLES)
     return f"{text}\n{ORIGIN}"
 

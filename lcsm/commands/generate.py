@@ -38,7 +38,7 @@ EXAMPLES = (
 
 
 def usage(arguments: Sequence[str]) -> str:
-    """What `--help` prints."""
+    """The text of `--help`."""
     return usage_text("generate", "Continue a text with a trained language model, streamed.", OPTIONS, EXAMPLES)
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint decides where it is scored: its model and its task always, files and names only of one's own run.
+"""Settings that a checkpoint decides where it is scored: model and task always, files and names of one's own run.
 
 A checkpoint may come from anywhere. Devices, loggers and places are those of the command line and of the shipped files.
 The data are those of `config.yaml` of the run that the checkpoint lies in, if that is below `paths.root`. Otherwise
@@ -158,7 +158,7 @@ def ours() -> list[dict[str, Any]]:
 
 
 def say_again(path: Path, root: str, texts: list[tuple[str, Any]]) -> str:
-    """What to say where texts are not taken."""
+    """The message where texts are not taken."""
     words = [f"data.{key}={shortened(repr(value))}" for key, value in texts]
     more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
     return (

@@ -1,4 +1,4 @@
-"""What Hydra does beside training: it prints the configuration or its own help, and completes lines of a shell."""
+"""Hydra's services beside training: printing the configuration or its own help, completing lines of a shell."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ LEGEND = (
 
 
 def usage(arguments: Sequence[str]) -> str:
-    """What `--help` prints."""
+    """The text of `--help`."""
     text = usage_text("show", "Describe the model of a configuration.", OPTIONS, EXAMPLES)
     return text + "\nEverything that lcsm train takes: group=option, key=value, --config-dir DIR.\n"
 
@@ -127,7 +127,7 @@ def run_options(form: str, words: Sequence[str]) -> int:
 
 
 def facts(node: dict[str, Any]) -> list[tuple[str, str]]:
-    """Size and cost of a layer or of the model, for people."""
+    """Size and cost of a layer or of the model, as text."""
     return [
         ("parameters", f"{node['parameters']:,}"),
         ("state", f"{node['state_numbers']:,} real numbers per sequence"),
@@ -154,7 +154,7 @@ def grouped(card: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def heading(layer: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a layer is, beside its stages."""
+    """The facts of a layer beside its stages."""
     return [
         ("mixer", layer["mixer"]),
         *([("memory", layer["memory"])] if layer["memory"] else []),
@@ -180,7 +180,7 @@ def ways(layer: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def legend(card: dict[str, Any]) -> str:
-    """What the words of a card mean."""
+    """The meaning of the words of a card."""
     return "\n".join([*([page.EQUATIONS] if any(layer["memory"] for layer in card["layers"]) else []), LEGEND])
 
 

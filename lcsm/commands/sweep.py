@@ -1,4 +1,4 @@
-"""What became of each job of a sweep: one record per job in its directory, one table at the end."""
+"""Outcomes of the jobs of a sweep: one record per job in its directory, one table at the end."""
 
 from __future__ import annotations
 

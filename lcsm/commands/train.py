@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def usage(arguments: Sequence[str]) -> str:
-    """What `--help` prints."""
+    """The text of `--help`."""
     return train_usage(arguments)
 
 
@@ -83,7 +83,7 @@ def start(arguments: Sequence[str]) -> int:
 
 
 def say(stop: Interrupted) -> None:
-    """Why a run ended, once for all its processes."""
+    """Say why a run ended, once for all its processes."""
     from lcsm.training.rank import was_started_first
 
     if was_started_first():
@@ -121,7 +121,7 @@ def run_sweep(flags: argparse.Namespace, plan: Plan) -> int:
 
 
 def job(config: DictConfig, lock: RunLock | None = None) -> float | None:
-    """What Hydra calls for every job.
+    """One job, as Hydra calls it.
 
     Args:
         config: of the job.
@@ -193,7 +193,7 @@ def train(
 
 
 def without_algorithm(model: Any, config: dict[str, Any], device: str) -> str:
-    """What to say of layers that only the loop over time can run, "" where there are none."""
+    """The warning for layers that only the loop over time can run, "" where there are none."""
     from lcsm.commands.check_model import partners
 
     choices = [mixer.choice(device) for mixer in model.backbone.mixers()]
@@ -205,7 +205,7 @@ def without_algorithm(model: Any, config: dict[str, Any], device: str) -> str:
 
 
 def late_warmup(schedule: dict[str, Any]) -> str:
-    """What to say of a warm-up that the run is too short for, "" where it is not."""
+    """The warning for a warm-up that the run is too short for, "" where it is not."""
     steps, end = schedule.get("warmup_steps"), schedule.get("max_steps")
     if steps is None or end is None or steps <= end:
         return ""

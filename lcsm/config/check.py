@@ -199,7 +199,7 @@ def check_ours(path: str, group: str, node: Node, is_inner: bool) -> None:
 
 
 def declared(group: str, signature: Signature) -> Signature:
-    """What a node may hold: the arguments of its class, and in `optim` what decides who learns at which rate."""
+    """The settings of a node: the arguments of its class, and in `optim` those of parameter groups."""
     if group != "optim":
         return signature
     own = schemas.signature(schemas.Learning)
@@ -207,7 +207,7 @@ def declared(group: str, signature: Signature) -> Signature:
 
 
 def place_of(target: str) -> str:
-    """Where a class of lcsm is that is not where a configuration, such as that of an older checkpoint, looks for it."""
+    """The place of a class of lcsm that a configuration, such as that of an older checkpoint, looks for elsewhere."""
     module, _, name = target.rpartition(".")
     place = classes().get(name)
     return f": it is {place}.{name} now" if place else did_you_mean(name, names(module) or classes())
@@ -221,7 +221,7 @@ def refuse_moved(path: str, settings: Node) -> None:
 
 
 def moved(written: str, path: str, key: str) -> str:
-    """What to say of a setting of a mixer that a part of it holds now."""
+    """The message for a setting of a mixer that a part of it holds now."""
     return f"{written} is a setting of a part of the mixer: it is {path}.{MOVED[key]} now"
 
 
@@ -252,7 +252,7 @@ def refuse_stages(prefix: str, groups: Node) -> None:
 
 
 def unknown_target(path: str, group: str, target: Any) -> str:
-    """What to say about a node that names nothing we know."""
+    """The message for a node that names no known class."""
     if target is None:
         return f"{path} names no class: it needs _target_=package.module.Class, or an option of {group}/"
     return (

@@ -58,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for.
+    """The jobs that a command line asks for.
 
     Attributes:
         sweep: whether Hydra runs it as a multirun.
@@ -122,7 +122,7 @@ class Composer:
         self.loader = OwnWordsLoader(self.search_path(), self.words)
 
     def search_path(self) -> ConfigSearchPath:
-        """Where options are looked up: Hydra's own, the main directory, that of lcsm, that of --config-dir."""
+        """The search path of options: Hydra's own, the main directory, that of lcsm, that of --config-dir."""
         search_path = create_config_search_path(str(self.main))
         if self.main != conf_directory():
             search_path.prepend("lcsm", f"file://{conf_directory()}", anchor=SearchPathQuery(provider="schema"))

@@ -1,4 +1,4 @@
-"""What files may say about Hydra itself and about code: they may come from anywhere, only words are one's own.
+"""Limits of configuration files on Hydra and code: files may come from anywhere, only words are one's own.
 
 A file is whatever is not the command line: options of a --config-dir, an experiment, local/default.yaml, a saved run.
 Hydra would import and call what its own node names, and write where it says.
@@ -176,7 +176,7 @@ class OwnWordsLoader(Loader):
 
 
 def refusal(key: str, value: Any) -> str:
-    """What is said of a setting of Hydra that a file may not have."""
+    """The message for a setting of Hydra that a file may not have."""
     key, value = " ".join(key.split()), textwrap.shorten(repr(value), 80)
     if key.split(".")[0] == "callbacks":
         return f"hydra.{key}={value} would run code of its own: Hydra's callbacks are lcsm's alone, leave it out"
@@ -199,7 +199,7 @@ def as_addition(word: Override) -> str:
 
 @lru_cache
 def shipped_files() -> Loader:
-    """What composes from the files of lcsm, Hydra and its installed plugins alone."""
+    """A loader of the files of lcsm, Hydra and its installed plugins alone."""
     return Loader(create_config_search_path(str(conf_directory())), require_bounded)
 
 

@@ -71,7 +71,7 @@ class Loader(ConfigLoaderImpl):
         self._apply_overrides_to_config(list(words), config)
 
     def option(self, path: str) -> Any:
-        """What stands in the file of an option such as "hydra/launcher/basic", None where there is none."""
+        """The content of the file of an option such as "hydra/launcher/basic", None where there is none."""
         loaded = self.repository.load_config(path)
         return None if loaded is None else loaded.config
 

@@ -1,4 +1,4 @@
-"""Where the configuration files are: beside the package in a checkout, inside it in an installed wheel."""
+"""The directory of the configuration files: beside the package in a checkout, inside it in an installed wheel."""
 
 import re
 from functools import lru_cache

@@ -37,7 +37,7 @@ RENAMED = {
 
 @dataclass(frozen=True)
 class Names:
-    """What can be named on the command line.
+    """The names that the command line can give.
 
     Attributes:
         groups: group -> its options.
@@ -153,7 +153,7 @@ def unknown_key(key: str, overrides: Sequence[str], names: Names) -> str:
 
 
 def value_of(key: str, overrides: Sequence[str]) -> str:
-    """What the command line gives a key, as it is written; "" for nothing."""
+    """The value of a key as the command line writes it; "" for nothing."""
     return next((word.partition("=")[2] for word in overrides if word.lstrip("+~").partition("=")[0] == key), "")
 
 

@@ -1,4 +1,4 @@
-"""Where a run may write: its names are plain, and what a file says stays below `paths.root`."""
+"""Places that a run may write to: names are plain, and what a file says stays below `paths.root`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What YAML files may compute: sizes from other sizes, rates from other rates, names of directories."""
+"""Resolvers for YAML files: sizes from other sizes, rates from other rates, names of directories."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def short(text: str) -> str:
 
 
 def divisors(number: int) -> list[int]:
-    """What divides a size, in order; of sizes beyond the square of MOST_TRIED some may be left out."""
+    """The divisors of a size, in order; of sizes beyond the square of MOST_TRIED some may be left out."""
     small = [divisor for divisor in range(1, min(math.isqrt(max(number, 0)), MOST_TRIED) + 1) if number % divisor == 0]
     return sorted({*small, *(number // divisor for divisor in small)})
 

@@ -70,7 +70,7 @@ class BlockSettings:
 
 @dataclass
 class Paths:
-    """Where results are written."""
+    """The folders of results."""
 
     root: str
 

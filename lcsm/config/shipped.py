@@ -1,4 +1,4 @@
-"""What the shipped YAML files of a group say about settings that no class of lcsm declares."""
+"""Settings that no class of lcsm declares, as the shipped YAML files of their group give them."""
 
 from __future__ import annotations
 

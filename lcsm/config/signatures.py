@@ -1,4 +1,4 @@
-"""What a class that a configuration names takes: the signature of its constructor, as `inspect` gives it."""
+"""Signatures of the classes that a configuration names, as `inspect` gives them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TORCH_MODULE = "torch.nn.modules.module"
 
 @dataclass(frozen=True)
 class Signature:
-    """What a constructor takes.
+    """The arguments of a constructor.
 
     Attributes:
         fields: name -> annotation.

@@ -1,4 +1,4 @@
-"""From one method and a tolerance to the recurrence of a kernel, measured after rounding."""
+"""The choice of a recurrence for a kernel, from a method and a tolerance, measured after rounding."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def convert_kernel(kernel: Float[Tensor, "C L"], method: str, tolerance: float, 
         return Choice(method, fit)
     found = [Choice("modal", modal(kernel, tolerance, max_order=max_order))]
     known = found[0].fit.certificate
-    # taps pay where modes are many
+    # exact taps are worth their state where the rest needs many modes
     if work(found[0].fit.system) > 24 or float(found[0].fit.errors.max()) > tolerance:
         found.append(Choice("hybrid", hybrid(kernel, tolerance, None, max_order, known)))
     found.append(Choice("etsc", exact(kernel, known)))

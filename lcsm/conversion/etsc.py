@@ -62,7 +62,7 @@ def etsc(
 def rounding_etsc(kernel: Float[Tensor, "C n"]) -> ModalSystem:
     """The form of `etsc` that rounding harms least, for each channel.
 
-    Odd roots, but for kernels with a large mean: that is one mode of the other form, which stands still without error.
+    Odd roots, except for kernels with a large mean: the mean is one mode of the other form, decay 1, without error.
     """
     radius = fading_radius(kernel)
     odd, every = (etsc(kernel, roots, radius) for roots in ("odd", "all"))

@@ -1,4 +1,4 @@
-"""What a conversion costs and gains: errors on text, time per token, state."""
+"""Costs and gains of a conversion: errors on text, time per token, state."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def remainder(system: ModalSystem, site: Site, lags: int) -> Tensor:
 
 @contextmanager
 def recorded(model: nn.Module, names: list[str]) -> Iterator[dict[str, tuple[Any, Tensor]]]:
-    """What the named modules see as their first argument, and their first output, at the last call."""
+    """The first argument and first output of the named modules at their last call."""
     seen: dict[str, tuple[Any, Tensor]] = {}
     handles = []
     for name in names:

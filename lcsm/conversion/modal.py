@@ -24,7 +24,7 @@ LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512,
 
 
 class Certificate(NamedTuple):
-    """What is out of reach of any recurrence with a free tap at lag 0.
+    """The error out of reach of any recurrence with a free tap at lag 0.
 
     Args:
         least: smallest order that meets the tolerance, [C].

@@ -74,7 +74,7 @@ def holds(converted: Converted, rows: Sequence[Row]) -> int | None:
 
 
 def promise(converted: Converted, rows: Sequence[Row]) -> str:
-    """How far the conversion holds."""
+    """The length up to which the conversion holds."""
     lags, worst = min(converted.lags), max(row.beyond for row in rows)
     held = max(site.lags for site in converted.sites)
     if lags < held:
@@ -88,7 +88,7 @@ def promise(converted: Converted, rows: Sequence[Row]) -> str:
 
 
 def warning(rows: Sequence[Row], tolerance: float) -> str | None:
-    """What to say where nothing met the tolerance."""
+    """The sentence where nothing met the tolerance."""
     worst = max(row.kernel_error for row in rows)
     if worst <= tolerance:
         return None
@@ -145,7 +145,7 @@ def figure(converted: Converted) -> bytes:
 
 
 def draw_spectrum(axis: object, found: Certificate, norms: Tensor) -> None:
-    """What error is out of reach of any recurrence, against its order, over the channels."""
+    """The error out of reach of any recurrence, against its order, over the channels."""
     if found.values.shape[1] == 0:
         return
     bounds = lower_bound(found.values, max(1, found.rows))[:, :-1] / norms.clamp_min(1e-300)[:, None]

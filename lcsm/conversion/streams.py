@@ -63,7 +63,7 @@ class StreamedConvolution:
 
 
 class Unread(Shrink):
-    """In place of a kernel that its stream knows: [1 1 1 1 1], read by nobody."""
+    """A placeholder for a kernel that its stream holds: [1 1 1 1 1], never read."""
 
     nothing: Tensor
 

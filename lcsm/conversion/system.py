@@ -1,4 +1,4 @@
-"""What a conversion gives: a few exact taps and complex modes, one linear system of its own for every channel."""
+"""The result of a conversion: per channel a linear system of a few exact taps and complex modes."""
 
 from __future__ import annotations
 
@@ -113,5 +113,5 @@ def relative_error(found: Float[Tensor, "C L"], kernel: Float[Tensor, "C L"]) ->
 
 
 def rounded_error(system: ModalSystem, kernel: Float[Tensor, "C L"]) -> Float[Tensor, " C"]:
-    """What a system misses of a kernel once it is rounded to single precision; as `relative_error`."""
+    """The error of a system once it is rounded to single precision; as `relative_error`."""
     return relative_error(system.rounded().kernel(kernel.shape[1]), kernel)

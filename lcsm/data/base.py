@@ -123,7 +123,7 @@ class BatchDataModule(lightning.LightningDataModule, ABC):
         """Names of the loaders of the scored split, as multiples of the training length: "1x", "2x"."""
 
     def kind(self) -> dict[str, Any]:
-        """What a model must know of the labels; empty where positions have their own targets."""
+        """The facts of the labels that a model needs; empty where positions have their own targets."""
         return {}
 
     @abstractmethod
@@ -143,7 +143,7 @@ class BatchDataModule(lightning.LightningDataModule, ABC):
         """
 
     def tokenizer_state(self) -> dict[str, str] | None:
-        """What `tokenizer_from_state` needs to rebuild the tokenizer; None when the data is not text."""
+        """The state from which `tokenizer_from_state` rebuilds the tokenizer; None when the data is not text."""
         return None
 
     def train_dataloader(self) -> DataLoader[Batch]:

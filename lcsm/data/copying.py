@@ -15,7 +15,7 @@ DELIMITER, FIRST_SYMBOL = 1, 2
 
 @dataclass(frozen=True)
 class CopyingRule(RowRule):
-    """How a row is made: a string of uniform symbols, a delimiter, and room for the copy.
+    """The rule of a row: a string of uniform symbols, a delimiter, and room for the copy.
 
         tokens   a  b  c  |  .  .  .  .  .        forced   a  b  c  |  a  b  .  .  .
         targets  -  -  -  -  a  b  c  -  -                 -  -  -  a  b  c  -  -  -

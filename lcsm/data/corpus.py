@@ -1,4 +1,4 @@
-"""What a text source hands over: documents per split, and a hash of everything that decides them."""
+"""A text corpus: documents per split, and a hash of everything that decides them."""
 
 import hashlib
 import io
@@ -166,7 +166,7 @@ class HoldOut:
         return self._tail(int(characters * (1 - self.fraction)))
 
     def _held_out(self, number: int) -> int:
-        """How many of the first documents are held out."""
+        """The number of first documents that are held out."""
         return number * self.fraction.numerator // self.fraction.denominator
 
     def _tail(self, border: int) -> Iterator[tuple[bool, str]]:

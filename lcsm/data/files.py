@@ -31,7 +31,7 @@ PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
 @dataclass(frozen=True)
 class FileReader:
-    """How files become documents.
+    """Settings of the way from files to documents.
 
     Args:
         text_column: column of parquet and JSON files that holds the text.
@@ -146,7 +146,7 @@ class FileReader:
 
 
 def _remedy(content: bytes) -> str:
-    """What to do with a file that is no text in the encoding that was asked for."""
+    """The message for a file that is no text in the encoding that was asked for."""
     if content.startswith(PACKED):
         return "it is compressed: unpack it first"
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):

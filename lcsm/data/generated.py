@@ -71,7 +71,7 @@ def collate(rows: Rows, mine: np.ndarray, together: np.ndarray) -> Batch:
 
 @dataclass(frozen=True)
 class RowRule(Rule[Rows]):
-    """How rows of tokens are made.
+    """The rule of rows of tokens.
 
     Args:
         length: tokens in a row.

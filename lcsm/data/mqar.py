@@ -12,7 +12,7 @@ from lcsm.errors import UsageError
 
 @dataclass(frozen=True)
 class MqarRule(RowRule):
-    """How a row is made: key-value pairs first, then every key once more as a query.
+    """The rule of a row: key-value pairs first, then every key once more as a query.
 
         tokens   k1 v1 k2 v2 .  .  k2 .  .  .  k1 .
         targets  -  -  -  -  -  -  v2 -  -  -  v1 -

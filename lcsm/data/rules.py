@@ -1,4 +1,4 @@
-"""What generated data have in common: a rule that draws rows, and the random stream of each of its sets."""
+"""The base of generated data: a rule that draws rows, and the random stream of each of its sets."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Drawn = TypeVar("Drawn")
 
 
 class Rule(ABC, Generic[Drawn]):
-    """How rows are made; a subclass is a frozen dataclass of its settings.
+    """A rule that draws rows; a subclass is a frozen dataclass of its settings.
 
     Rows are a function of (seed, split, place), whatever was drawn before, so that a resumed run goes on exactly.
 

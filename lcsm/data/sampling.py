@@ -1,4 +1,4 @@
-"""Which random numbers, which rows and which batches: everything here is a function of (seed, split, index, rank)."""
+"""Random numbers, rows and batches as functions of (seed, split, index, rank)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

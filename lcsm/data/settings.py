@@ -11,7 +11,7 @@ from lcsm.errors import UsageError
 
 @dataclass(frozen=True)
 class Loading:
-    """How batches are loaded.
+    """Settings of the loading of batches.
 
     Args:
         batch_size: rows in a global training batch, over all processes.
@@ -33,7 +33,7 @@ class Loading:
 
 @dataclass(frozen=True)
 class CachedLoading(Loading):
-    """How batches of prepared data are loaded.
+    """Settings of the loading of batches of prepared data.
 
     Args:
         cache_dir: folder of the prepared data; None = $LCSM_CACHE, or lcsm in the user's cache folder.

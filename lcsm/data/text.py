@@ -26,7 +26,7 @@ BPE_SIZE = 4096
 
 @dataclass(frozen=True)
 class TextSettings:
-    """How text becomes rows.
+    """Settings of the way from text to rows.
 
     Args:
         length: tokens in a training row.

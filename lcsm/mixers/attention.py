@@ -109,7 +109,7 @@ class Attention(Mixer):
         return self.output(mixed.transpose(1, 2).reshape(batch, length, width)), state
 
     def seen(self, length: int, start: int, device: torch.device) -> Bool[Tensor, "L S"]:
-        """Which tokens may see which by their positions: `length` of them, that follow `start` others."""
+        """The mask of visible tokens by position: `length` of them, that follow `start` others."""
         seen = torch.ones(length, start + length, dtype=torch.bool, device=device)
         seen = seen.tril(start) if self.causal else seen
         return seen if self.window is None else seen.triu(start + 1 - self.window)
@@ -117,7 +117,7 @@ class Attention(Mixer):
     def kept(
         self, key: Tensor, value: Tensor, documents: Tensor | None, segment: Tensor | None, position: int
     ) -> Cache:
-        """What later tokens may still see."""
+        """The part of the cache that later tokens may still see."""
         first = 0 if self.window is None else max(key.shape[2] - self.window + 1, 0)
         documents = None if documents is None else documents[:, first:]
         return Cache(key[:, :, first:], value[:, :, first:], documents, segment, position)
@@ -156,7 +156,7 @@ class Attention(Mixer):
         return {self.choice(device).name: Cost("all pairs of tokens", order, self.recurrence_flops(length), 1)}
 
     def reach(self, length: int) -> int:
-        """How many of `length` tokens the last one sees."""
+        """The number of tokens, of `length`, that the last one sees."""
         return length if self.window is None else min(length, self.window)
 
 

@@ -66,5 +66,5 @@ class Mixer(nn.Module):
         raise TypeError(f"{type(self).__name__} must define choice(device)")
 
     def costs(self, length: int, device: str) -> dict[str, Cost]:
-        """What each algorithm that a type of device could run costs for `length` tokens, by name, best first."""
+        """Costs of each algorithm that a type of device could run for `length` tokens, by name, best first."""
         raise TypeError(f"{type(self).__name__} must define costs(length, device)")

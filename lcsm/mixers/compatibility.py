@@ -1,4 +1,4 @@
-"""Which stages go together, and the problem that they pose to an algorithm."""
+"""Compatibility of stages, and the specification of their recurrence for an algorithm."""
 
 from __future__ import annotations
 

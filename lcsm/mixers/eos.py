@@ -30,7 +30,7 @@ from lcsm.structures import CANNOT_ADVANCE, Context, widen
 
 @dataclass
 class State:
-    """What a stream carries from one call to the next.
+    """The state of a mixer, carried from one call to the next.
 
     Args:
         memory: [B H N P], complex where the oscillation has a phase, P + 1 with a denominator; whatever the algorithm

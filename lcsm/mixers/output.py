@@ -1,4 +1,4 @@
-"""What happens to what a mixer reads: normaliser, skip, gate, activation, projection."""
+"""The output of a mixer: normaliser, skip, gate, activation, projection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIXED = {"mixed": "none", **{f"mixed_{form}": form for form in ("full_glu", "hal
 
 
 class Output(nn.Module):
-    """From what is read to the width of the model.
+    """The map from the outputs of the memory to the width of the model.
 
     With outputs = normaliser(read) + skip, z = activation(outputs),
     g = gate_activation(gate x) * z where there is a gate, and sigmoid s:
@@ -115,7 +115,7 @@ class Output(nn.Module):
         return (outputs if self.form == "half_glu2" else mixed) * torch.sigmoid(self.select(active))
 
     def merged(self, read: Read, size: torch.Size) -> Float[Tensor, "B L W"]:
-        """What was read, normalised unless that comes after the gate, with its heads side by side."""
+        """The outputs of the memory with heads side by side, normalised unless the norm comes after the gate."""
         outputs = read.outputs if self.norm_last else self.normaliser(read.outputs, read.log_scale)
         outputs = outputs if read.late is None else outputs + read.late
         return outputs.expand(*size, -1, -1).flatten(2)

@@ -54,7 +54,7 @@ class SecondPass(nn.Module):
     def forward(
         self, read: Read, written: Written, first: Shrink, shrink: Factor, x: Stream, context: Context | None
     ) -> Read:
-        """What was read in both directions.
+        """The outputs of both directions.
 
         Args:
             read, written: of the first pass.

@@ -1,4 +1,4 @@
-"""What of a token reaches the outputs without a memory."""
+"""Skip connections: the part of a token that reaches the outputs without a memory."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Skip(nn.Module):
             mark(self.weight)
 
     def forward(self, inputs: Inputs, seen: Stream) -> Float[Tensor, "B L W"] | None:
-        """What is added to the outputs; None for nothing."""
+        """The term added to the outputs; None for nothing."""
         if self.weight is None:
             return None
         if self.of == "heads":

@@ -56,7 +56,7 @@ def make_norm(kind: str, width: int, epsilon: float, momentum: float | None = No
 
 @dataclass
 class BlockState:
-    """What a block carries whose channel mixer keeps something too.
+    """The state of a block whose channel mixer is stateful too.
 
     Args:
         mixer: the state of the token mixer.

@@ -1,4 +1,4 @@
-"""From a resolved configuration to a model, stage by stage."""
+"""The builder: a model from a resolved configuration, stage by stage."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Builder:
         return self.make("mixer", node, name, stages=together, d_model=sizes["d_model"], **parts)
 
     def part(self, group: str, node: dict[str, Any]) -> Callable[..., Any]:
-        """What makes a part of a mixer from its widths; it draws its initial values with the mixer."""
+        """A constructor of a part of a mixer from its widths; it draws its initial values with the mixer."""
         settings = {key: value for key, value in node.items() if key != "_target_"}
         return partial(resolve(f"mixer.{group}", node, PARTS[group], self.allowed), **settings)
 

@@ -59,7 +59,7 @@ class SequenceClassifier(nn.Module):
         Args:
             inputs: tokens [B L] or vectors [B L F].
             mask: True where a position counts; padding has an id of its own in context.segments.
-            context: document ids and other company of the inputs.
+            context: document ids and other side information of the inputs.
         """
         x, _ = self.backbone(self.dropout(self.encoder(inputs)), None, context)
         return masked_mean(x, mask)

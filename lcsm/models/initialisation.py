@@ -71,7 +71,7 @@ DRAWS: dict[str, Callable[[Tensor, float], Any]] = {
 
 
 class Start(NamedTuple):
-    """How the weights of one role start.
+    """The initial values of the weights of one role.
 
     Args:
         role: its name, for messages.
@@ -112,7 +112,7 @@ def start_of(role: str, node: Any) -> Start:
 
 @dataclass
 class Release:
-    """How the weights of a release start, by their roles; one without a start keeps that of torch.nn.
+    """The initial values of a release by role; a role without one keeps that of torch.nn.
 
     A start is a mapping of
 

@@ -57,7 +57,7 @@ class LanguageModel(nn.Module):
         Args:
             tokens: [B L].
             state: None for a whole sequence, otherwise what the last call returned or `initial_state()`.
-            context: document ids and other company of the tokens.
+            context: document ids and other side information of the tokens.
         """
         x, state = self.hidden(tokens, state, context)
         return self.read_out(x), state
@@ -65,7 +65,7 @@ class LanguageModel(nn.Module):
     def hidden(
         self, tokens: Tokens, state: list[Any] | None = None, context: Context | None = None
     ) -> tuple[Float[Tensor, "B L D"], list[Any] | None]:
-        """What the head reads at every position, and the next state; arguments as in `forward`."""
+        """The inputs of the head at every position, and the next state; arguments as in `forward`."""
         embedded = self.embedding(tokens)
         if self.embedding_factor != 1:
             embedded = embedded * self.embedding_factor

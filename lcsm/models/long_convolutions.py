@@ -1,4 +1,4 @@
-"""Where the long convolutions of a model are."""
+"""The long convolutions of a model and their places."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Site(NamedTuple):
 
     @property
     def shrink(self) -> KernelShrink:
-        """What gives the kernel."""
+        """The stage that gives the kernel."""
         assert isinstance(self.module.shrink, KernelShrink), "sites have one"
         return self.module.shrink
 

@@ -1,4 +1,4 @@
-"""What each algorithm costs on a problem: an order in letters, and counted operations at a length.
+"""Costs of the algorithms: the order in letters, and counted operations at a length.
 
 Letters as in `lcsm.shapes`: L length, D model width, H heads, N and P sizes of a head's memory, C tokens of a chunk.
 Counted are multiplications and additions of one forward pass of one sequence: those of the memory and, where the shrink
@@ -26,7 +26,7 @@ class Cost:
     """The cost of one way to run.
 
     Args:
-        form: what it does, for people.
+        form: its arithmetic, as `lcsm show` prints it.
         order: cost of a whole sequence in letters.
         flops: multiplications and additions per token.
         depth: operations that wait for each other, over the whole sequence.
@@ -40,7 +40,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the formulas share.
+    """Sizes that the formulas share.
 
     Args:
         problem: the static description.

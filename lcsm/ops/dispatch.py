@@ -157,7 +157,7 @@ def why_elementwise(problem: Problem) -> str:
         better = "convolution" if has_kernel(problem) else "rotate"
         return f"the inputs are complex, which {better} cannot take"
     if goes_by_entry(problem):
-        return "every memory entry goes its own way: no matrix product holds that, one fused pass over time does"
+        return "every memory entry decays differently, which no matrix product can hold: one fused pass over time"
     return "columns turn differently, so that every entry steps by itself"
 
 
@@ -263,7 +263,7 @@ def fitting(problem: Problem, device: str = "cpu") -> tuple[str, ...]:
 
 
 def costs(problem: Problem, length: int, projections: int, device: str = "cpu") -> dict[str, Cost]:
-    """What every algorithm that serves a problem on a type of device costs, best first.
+    """Costs of every algorithm that serves a problem on a type of device, best first.
 
     Args:
         problem: the static description.

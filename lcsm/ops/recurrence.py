@@ -23,7 +23,7 @@ from lcsm.structures import Diagonal, Structure, widen
 
 @dataclass(frozen=True)
 class Read:
-    """What was read, on its way to the normaliser.
+    """Outputs of the memory, on their way to the normaliser.
 
     Args:
         outputs: [B L H P], P + 1 with a denominator.
@@ -38,7 +38,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Written:
-    """What the tokens do to the memory, in the form that algorithms take.
+    """Writes of the tokens and changes of the memory, in the form that algorithms take.
 
     Args:
         problem: the static description.
@@ -65,7 +65,7 @@ class Written:
         )
 
     def present(self, shrink: Factor, weight: Factor) -> Outputs:
-        """What each token would read of its own write alone, along rows that are weighed, [B L H P].
+        """The output of each token from its own write alone, along weighted rows, [B L H P].
 
         Args:
             shrink: [B L H N P].
@@ -74,7 +74,7 @@ class Written:
         return real_part(self.problem, (shrink * self.expand * weight).sum(3) * self.inputs)
 
     def read(self, outputs: Outputs, bonus: Outputs | None = None) -> Read:
-        """What leaves the memory, and the bonus of the current token beside it.
+        """The outputs of the memory, and the bonus of the current token beside them.
 
         Args:
             outputs: [B L H P], in units of the running maximum before the step (exclusive) or after it.
@@ -117,7 +117,7 @@ class Recurrence:
         return self.choices[device]
 
     def function(self, device: str) -> Callable[..., Any]:
-        """What runs the memory on a type of device.
+        """The function that runs the memory on a type of device.
 
         Raises:
             UsageError: the algorithm that was asked for does not run there.
@@ -142,7 +142,7 @@ class Recurrence:
         log_scale: Tensor | None = None,
         resets: Resets | None = None,
     ) -> Written:
-        """What the tokens write, with the column of a denominator, bounded weights, and the gain in its place.
+        """The writes of the tokens, with the column of a denominator, bounded weights, and the gain applied.
 
         Args:
             structure: the oscillation of every step.

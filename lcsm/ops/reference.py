@@ -47,7 +47,7 @@ def read(problem: Problem, memory: Memory, shrink: Tensor) -> Tensor:
 
 
 def real_part(problem: Problem, outputs: Tensor) -> Tensor:
-    """What is read of complex outputs: their real part, twice where modes stand for conjugate pairs."""
+    """The real part of complex outputs, doubled where modes stand for conjugate pairs."""
     if not outputs.is_complex():
         return outputs
     return 2 * outputs.real if problem.pairs else outputs.real
@@ -56,7 +56,7 @@ def real_part(problem: Problem, outputs: Tensor) -> Tensor:
 def read_all(
     problem: Problem, memories: Tensor, before: Memory, shrink: Factor, keep: bool, resets: Resets | None
 ) -> tuple[Outputs, Memory | None]:
-    """What `reference` returns, from the memories after every step.
+    """Outputs and final memory as `reference` returns them, from the memories after every step.
 
     Args:
         memories: [B L H N P].

@@ -58,7 +58,7 @@ class Stage(nn.Module):
 
 
 class Source(Stage):
-    """What each reader sees: one tensor [B L width] per name in READERS.
+    """The streams of the readers: one tensor [B L width] per name in READERS.
 
     Attributes:
         widths: the width that each reader sees; d_model where a reader is absent.
@@ -80,7 +80,7 @@ class Source(Stage):
 
 
 class Input(Stage):
-    """What is written: inputs [B L H P].
+    """The values to write: inputs [B L H P].
 
     Attributes:
         substeps: writes per token, one row each; the first axis after B is then L * substeps long.
@@ -112,7 +112,7 @@ class Expand(Stage):
 
 
 class Oscillation(Stage):
-    """How the memory changes from one token to the next.
+    """The change of the memory from one token to the next: decay, transition.
 
     Attributes:
         kind: the structure returned: diagonal, low_rank, dense or shift.
@@ -142,7 +142,7 @@ class Oscillation(Stage):
 
 
 class Shrink(Stage):
-    """How the memory is read: shrink [B L H N P], any axis of size 1 where it is constant.
+    """The weights that read the memory: shrink [B L H N P], any axis of size 1 where it is constant.
 
     Attributes:
         reads: "vector", or "memory" where the algorithm returns the whole memory and `read_out` maps it.
@@ -172,11 +172,11 @@ class Shrink(Stage):
         return self.vector(x, past, context)
 
     def read_out(self, outputs: Tensor) -> Tensor:
-        """What leaves each head from what the algorithm returned."""
+        """The outputs of each head, from those of the algorithm."""
         return outputs
 
     def read(self, outputs: Tensor, written: Written, shrink: Factor) -> Read:
-        """What leaves the memory, with what the current token adds to it.
+        """The outputs of the memory, with the bonus of the current token.
 
         Of complex values the real part counts, as it does of what is read.
 

@@ -1,4 +1,4 @@
-"""What is written into the memory."""
+"""Inputs: values that are written into the memory."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ class Projection(Input):
 
 
 class PerChannel(Input):
-    """What the stage sees, unchanged: every channel is a system of its own, [B L H P] with H = channels and P = 1.
+    """The source unchanged: every channel is a system of its own, [B L H P] with H = channels and P = 1.
 
     Raises:
         UsageError: num_heads * value_dim is not the number of channels.
@@ -71,7 +71,7 @@ class PerChannel(Input):
 
 
 class Repeated(Input):
-    """What the stage sees, unchanged and the same for every head: each head filters all channels, [B L H P].
+    """The source unchanged and the same for every head: each head filters all channels, [B L H P].
 
     Raises:
         UsageError: value_dim is not the number of channels.

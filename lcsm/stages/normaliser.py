@@ -1,4 +1,4 @@
-"""What keeps the outputs of the memory in range."""
+"""Normalisers of the outputs of the memory."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Where documents begin in packed rows, also across calls."""
+"""Document boundaries in packed rows, also across calls."""
 
 from dataclasses import replace
 
@@ -36,5 +36,5 @@ def with_resets(
 
 
 def resets_of(context: Context | None) -> Resets | None:
-    """Where a token begins another document than the token before it, [B L]; None where none does."""
+    """Resets: True where a token begins another document than the token before it, [B L]; None where none does."""
     return None if context is None else context.resets

@@ -1,4 +1,4 @@
-"""A causal depthwise convolution of a few taps that streams and knows documents."""
+"""A short causal depthwise convolution with a streaming state and document boundaries."""
 
 import torch
 import torch.nn.functional as F

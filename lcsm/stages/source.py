@@ -1,4 +1,4 @@
-"""What each reader of a mixer sees."""
+"""Sources: the streams that input, expand, oscillation, shrink and gate read."""
 
 from typing import Any
 

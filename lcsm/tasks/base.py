@@ -1,4 +1,4 @@
-"""What every task shares: a loss that weighs tokens equally, and exact means over a validation loader."""
+"""The base of all tasks: a loss that weighs tokens equally, and exact means over a validation loader."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class Task(LightningModule, ABC):
         self.log_dict(metrics, logger=False)
 
     def suffix(self, index: int) -> str:
-        """What the names of a loader's metrics end in: nothing for the first loader, else `_<name of the loader>`."""
+        """The suffix of a loader's metrics: none for the first loader, else `_<name of the loader>`."""
         return f"_{self.trainer.datamodule.val_names[index]}" if index else ""  # type: ignore[attr-defined]
 
     @abstractmethod

@@ -15,7 +15,7 @@ from lcsm.errors import UsageError, first_line, out_of_memory, shortened
 
 
 def look(path: str | os.PathLike[str]) -> os.stat_result | None:
-    """What the system says of a path, None where nothing is.
+    """The system's status of a path, None where nothing is.
 
     Raises:
         UsageError: it is a URL, its name is too long, or a folder on the way is closed.
@@ -91,7 +91,7 @@ def check_members(path: Path, file: IO[bytes], size: int) -> None:
 
 
 def member_fault(archive: zipfile.ZipFile, size: int) -> str | None:
-    """What is wrong with the members of an archive of so many bytes, None where nothing is."""
+    """The fault of the members of an archive of so many bytes, None where there is none."""
     members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         return "is compressed, as checkpoints never are: it is not unpacked"

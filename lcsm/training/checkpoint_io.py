@@ -1,4 +1,4 @@
-"""How the trainer writes and reads checkpoint files."""
+"""The trainer's reading and writing of checkpoint files."""
 
 from __future__ import annotations
 

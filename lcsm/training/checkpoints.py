@@ -38,7 +38,7 @@ PLAIN = (type(None), bool, int, float, str, bytes, Tensor, torch.dtype, torch.Si
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a checkpoint of lcsm holds.
+    """The content of a checkpoint of lcsm.
 
     Args:
         path: where it was read from.
@@ -89,7 +89,7 @@ def make_header(
     data: dict[str, Any],
     metrics: dict[str, float],
 ) -> dict[str, Any]:
-    """What a checkpoint says about itself, as plain strings and numbers."""
+    """The header of a checkpoint, as plain strings and numbers."""
     tokenizer_text = None if tokenizer is None else json.dumps(tokenizer, sort_keys=True)
     return {
         "format": FORMAT,
@@ -336,7 +336,7 @@ def require_same_weights(state: Mapping[str, Tensor], checkpoint: Checkpoint) ->
 
 
 def weight_differences(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> list[str]:
-    """Where two sets of weights do not fit in name, shape or kind of numbers, one phrase each."""
+    """The differences of two sets of weights in name, shape or kind of numbers, one phrase each."""
     phrases = []
     for name in sorted({*here, *there}):
         if name not in there:

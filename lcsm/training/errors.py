@@ -1,4 +1,4 @@
-"""Why a run ends before its last step."""
+"""Errors that end a run before its last step."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON for people and programs, in one step."""
+    """Write JSON with indentation, in one step."""
     write_atomically(path, lambda file: file.write((json.dumps(content, indent=2, sort_keys=True) + "\n").encode()))
 
 

@@ -1,4 +1,4 @@
-"""Where metrics go: TensorBoard events and a table that any program reads."""
+"""Loggers: TensorBoard events, and a CSV table of metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which parameter learns at which rate and with which weight decay, and the optimiser over these groups."""
+"""Parameter groups, each with its learning rate and weight decay, and the optimiser over them."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def check_rates(config: dict[str, Any]) -> None:
 
 
 def group_table(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per group for people: name, lr, weight_decay, count of numbers, names of the parameters."""
+    """One row per group, for the log: name, lr, weight_decay, count of numbers, names of the parameters."""
     return [
         {
             "name": group["name"],

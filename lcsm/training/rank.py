@@ -1,4 +1,4 @@
-"""Which process writes."""
+"""The rank of this process, and whether it is the one that writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From which checkpoint a run continues, and whether its configuration still means the same run."""
+"""The checkpoint that a run continues from, and whether its configuration still means the same run."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def train(
 
 
 def interrupted(number: int, result: dict[str, Any]) -> Interrupted:
-    """What to raise for a signal that came after training."""
+    """The error of a signal that came after training."""
     return Interrupted(number, result["step"], Path(result["checkpoint"]) if result["checkpoint"] else None)
 
 
@@ -261,7 +261,7 @@ def batches_done(checkpoint: Checkpoint) -> int:
 
 
 def summary(trainer: Trainer, task: Task, callbacks: Callbacks, seconds: float) -> dict[str, Any]:
-    """What a run returns."""
+    """The result of a run."""
     checkpointing, throughput, stopping = callbacks.checkpointing, callbacks.throughput, callbacks.stopping
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     if not metrics and checkpointing is not None:
@@ -287,7 +287,7 @@ def summary(trainer: Trainer, task: Task, callbacks: Callbacks, seconds: float) 
 
 
 def already_finished(checkpoint: Checkpoint, task: Task, run_dir: Path, max_steps: int) -> dict[str, Any]:
-    """What a run returns that has nothing left to do."""
+    """The result of a run that has nothing left to do."""
     log.info("already at step %d of %d (%s): nothing to train", checkpoint.step, max_steps, checkpoint.path)
     best = checkpoint.content["callbacks"].get(Best.__name__, {})
     best_file = Path(checkpoint.path).with_name(BEST)

@@ -1,4 +1,4 @@
-"""What a checkpoint must hold beside its weights for a run to go on from it."""
+"""The state beside the weights that a checkpoint needs for a run to go on from it."""
 
 from __future__ import annotations
 

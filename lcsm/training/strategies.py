@@ -1,4 +1,4 @@
-"""Which strategies of Lightning a run can use."""
+"""Lightning strategies that a run can use."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ FREE = np.iinfo(np.int16).max
 
 @dataclass(frozen=True)
 class ContourRule(Rule[LabelledSet]):
-    """How an image is made; lengths in pixels.
+    """The rule of an image; lengths in pixels.
 
     Two long contours of dashes start near each other and grow side by side; shorter ones distract. One end of one long
     contour is marked, and the far end of the same one (label 1) or of the other (label 0).

@@ -39,6 +39,6 @@ def require_files(root: str, names: Mapping[str, str], origin: str) -> dict[str,
 
 
 def file_facts(paths: Iterable[Path]) -> dict[str, Any]:
-    """What stored sequences remember of the files that they were read from: path, size and time of change."""
+    """The identity of the files that stored sequences were read from: path, size and time of change."""
     states = [(str(path.resolve()), path.stat()) for path in paths]
     return {"files": [[name, state.st_size, state.st_mtime_ns] for name, state in states]}

@@ -35,7 +35,7 @@ class Level:
 
     @property
     def operators(self) -> np.ndarray:
-        """Which nodes are operators, [nodes]."""
+        """The mask of nodes that are operators, [nodes]."""
         return self.arguments > 0
 
     @property
@@ -47,7 +47,7 @@ class Level:
 
 @dataclass(frozen=True)
 class ListOpsRule(Rule[LabelledSet]):
-    """Which expressions there are.
+    """The grammar of the expressions.
 
     Args:
         min_length, max_length: tokens of an expression lie strictly between; its end is not counted.

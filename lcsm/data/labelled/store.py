@@ -86,7 +86,7 @@ def as_rows(images: np.ndarray, labels: np.ndarray) -> LabelledSet:
 
 
 class LabelledSource(ABC):
-    """Where labelled sequences come from.
+    """The source of labelled sequences.
 
     Attributes:
         name: shown while the sequences are made, and in reports.

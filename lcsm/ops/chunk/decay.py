@@ -36,7 +36,7 @@ def spans(length: int) -> list[tuple[int, int]]:
 
 
 def divided(resets: Resets | None, length: int) -> list[bool]:
-    """Which chunks hold a reset of any row."""
+    """The chunks that hold a reset of any row."""
     if resets is None:
         return [False] * len(spans(length))
     return F.pad(resets.any(0), (0, -length % CHUNK)).view(-1, CHUNK).any(1).tolist()
@@ -97,7 +97,7 @@ class AxisDecay:
 
 @dataclass(frozen=True)
 class Segments:
-    """Which rows of a chunk belong together, as numbers 0 and 1.
+    """The mask of rows of a chunk in the same document, as numbers 0 and 1.
 
     Args:
         same: whether two rows are of one segment, [B 1 C C].
@@ -123,7 +123,7 @@ class Segments:
 
 
 class Values(NamedTuple):
-    """What one chunk reads with, writes along and writes, or the gradients of these, [B H C .]."""
+    """Shrink, expand and inputs of one chunk, or their gradients, [B H C .]."""
 
     shrink: Vectors
     expand: Vectors
@@ -140,7 +140,7 @@ class Pass(NamedTuple):
 def received(
     end: Float[Tensor, "B H N"], scalar: bool, rows: int, segments: Segments | None
 ) -> tuple[Float[Tensor, "... C C"], Float[Tensor, "B H #C N"]]:
-    """What the log-decays of a chunk receive: weights of the shares of its steps, and what the memory at its end gives.
+    """Gradients of the log-decays of a chunk: from the shares of its steps, and from the memory at its end.
 
     Args:
         end: memory after the chunk times its gradient, summed over the other axis.
@@ -193,7 +193,7 @@ class DecayGradient:
             torch.add(gradient, ends, out=self.total[:, start:stop].transpose(1, 2))
 
     def _share(self, reading: Pass, writing: Pass) -> Vectors:
-        """What is read times its gradient, one step later if exclusive, minus what is written times its gradient."""
+        """Reads times their gradients, one step later if exclusive, minus writes times theirs."""
         if self.room is None or self.room.shape != reading.values.shape:
             self.room = reading.values.new_empty(reading.values.shape)
         share = self._later(torch.mul(*reading, out=self.room)).addcmul_(*writing, value=-1)

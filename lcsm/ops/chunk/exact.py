@@ -36,7 +36,7 @@ def normal(values: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _tables(length: int, width: int, exclusive: bool, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
-    """Which steps of its block add up to the exponent of each row, [b b] for blocks of b rows.
+    """The steps of its block that add up to the exponent of each row, [b b] for blocks of b rows.
 
     First from the chunk's start to the read of a row; from the write of a row to the chunk's end; then for halves of
     C/2, C/4, ... `width` rows, to the read from the end of the half before, or from the write to the end of its half;
@@ -83,11 +83,11 @@ class Undecayed:
     across: Tensor | None = None
 
     def pair(self, reads: Vectors, writes: Vectors) -> Pairs:
-        """How much row t reads of what row s wrote, for s <= t; above the diagonal anything."""
+        """The share that row t reads of the write of row s, for s <= t; above the diagonal anything."""
         return reads @ writes.transpose(2, 3)
 
     def collect(self, weights: Pairs, writes: Vectors) -> Vectors:
-        """What row t reads from all rows: sum_s weights[t, s] decay[t, s] writes[s]."""
+        """The sum that row t reads from all rows: sum_s weights[t, s] decay[t, s] writes[s]."""
         return weights @ writes
 
     def scatter(self, weights: Pairs, reads: Vectors) -> Vectors:
@@ -168,7 +168,7 @@ class Halves:
         return total
 
     def _diagonal(self, weights: Pairs, values: Vectors) -> Vectors:
-        """What each row takes from itself, undecayed."""
+        """The share that each row reads of its own write, undecayed."""
         if self.exclusive:
             return torch.zeros_like(values)
         return values * weights.diagonal(dim1=2, dim2=3)[..., None]
@@ -274,7 +274,7 @@ class ExactChunk:
         return None if self.segments is None else getattr(self.segments, rows)
 
     def _carried(self, memory: Memory) -> Memory:
-        """What is left of a memory at the other end of the chunk."""
+        """The decay of a memory over the whole chunk."""
         across = None if self.rows.across is None else self.rows.across.transpose(2, 3)
         return times(memory, across, self.columns.across, self._mask("whole"))
 

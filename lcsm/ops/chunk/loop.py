@@ -75,7 +75,7 @@ class ChunkPlan:
             self.exact = (torch.stack(half_sums).sum(0) < -MIDPOINT_RANGE).tolist()
 
     def segments(self, index: int, fill: bool = False) -> Segments | None:
-        """Which rows of a chunk belong together, None if all do; `fill`: with rows up to a power of two."""
+        """The mask of rows of a chunk in the same document, None if all are; `fill`: with rows up to a power of two."""
         if self.call.resets is None or not self.divided[index]:
             return None
         if self.latest is None or self.latest[0] != (index, fill):

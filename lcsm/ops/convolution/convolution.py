@@ -164,7 +164,7 @@ class _Diagonal:
         return evaluate(weights.expand(*weights.shape[:-1], self.modes.log_decay.shape[-1]), self.modes, length)
 
     def decayed(self, memory: Tensor, length: int) -> Tensor:
-        """What every step reads of a memory [B H P N], [B H P L]."""
+        """The outputs of a memory [B H P N] at every step, [B H P L]."""
         weights = self.doubled * self.shrink * memory
         return self._evaluate(weights if self.exclusive else weights * power(self.modes, 1), length)
 
@@ -203,7 +203,7 @@ class _Shift:
         return kernel if kernel.shape[-1] <= length else kernel[..., :length]
 
     def decayed(self, memory: Tensor, length: int) -> Tensor:
-        """What every step reads of a memory [B H P N], [B H P L]: rows moved down by t + 1, or by t if exclusive."""
+        """Outputs of a memory [B H P N] at every step, [B H P L]: rows moved down by t + 1, or by t if exclusive."""
         found = self._correlate(self.shrink, memory)
         found = found if self.exclusive else found[..., 1:]
         return F.pad(found, (0, max(0, length - found.shape[-1])))[..., :length]

@@ -30,7 +30,7 @@ class GrowingSystem:
         self.weights = (shrink * expand * (2 if pairs else 1)).expand(*expand.shape[:-1], log.shape[-1])
 
     def kernel(self, length: int) -> Float[Tensor, "#H #P L"]:
-        """What an impulse leaves in the outputs after 0 .. length - 1 steps."""
+        """The impulse response after 0 .. length - 1 steps."""
         seen = min(length, self.span)
         kernel = evaluate(self.weights.masked_fill(self.grows, 0), self.modes, seen)
         if bool(self.grows.any()):

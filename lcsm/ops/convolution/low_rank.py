@@ -32,7 +32,7 @@ class LowRankSystem:
         self.expand, self.shrink = (value.mT[None, None] for value in (expand, shrink))
 
     def kernel(self, length: int) -> Float[Tensor, "H 1 L"]:
-        """What an impulse leaves in the outputs after 0 .. length - 1 steps."""
+        """The impulse response after 0 .. length - 1 steps."""
         small = self.structure.left.shape[3] ** 2 <= POWERS_PER_LENGTH * length
         found = (step_powers if small else resolvent).kernel(
             self.structure, self.expand, self.shrink, length, self.pairs
@@ -40,7 +40,7 @@ class LowRankSystem:
         return found.to(self.dtype).unsqueeze(1)
 
     def decayed(self, memory: Num[Tensor, "B H P N"], length: int) -> Float[Tensor, "B H P L"]:
-        """What every step reads of an earlier memory, chunk by chunk."""
+        """The outputs of an earlier memory at every step, chunk by chunk."""
         matrix, size = step_matrix(self.structure, self.pairs), min(CHUNK, length)
         row = reader(self.shrink, self.structure, self.pairs)
         reads = krylov(squares(matrix.mT, size), row if self.exclusive else matrix.mT @ row, size).mT

@@ -65,7 +65,7 @@ def _each(parts: Parts, change: Callable[[Tensor], Tensor]) -> Parts:
 
 
 def _convolve(kernel: Parts, written: Tensor, resets: Resets | None) -> Tensor:
-    """What is written, [B L H N P], convolved with the kernels [H N P L] of its entries."""
+    """The writes, [B L H N P], convolved with the kernels [H N P L] of its entries."""
     # real and imaginary part of what is written share a kernel, [B L K R]
     pair = written.is_complex()
     values = torch.view_as_real(written.resolve_conj()) if pair else written.unsqueeze(-1)

@@ -48,7 +48,7 @@ class RegisterSystem:
         self.exclusive = problem.exclusive
 
     def kernel(self, length: int) -> Float[Tensor, "#H #P L"]:
-        """What an impulse leaves in the outputs after 0 .. length - 1 steps."""
+        """The impulse response after 0 .. length - 1 steps."""
         return self._kernel(length).to(self.dtype)
 
     def _kernel(self, length: int) -> Float[Tensor, "#H #P L"]:
@@ -65,7 +65,7 @@ class RegisterSystem:
         return weights.expand(*torch.broadcast_shapes(weights.shape, self.modes.log_decay.shape))
 
     def decayed(self, memory: Tensor, length: int) -> Tensor:
-        """What every step reads of a memory [B H P N], [B H P L]."""
+        """The outputs of a memory [B H P N] at every step, [B H P L]."""
         steps = 0 if self.exclusive else 1
         memory = memory.to(torch.complex128)
         modes = memory[..., self.first :] * self.read[..., self.first :] * power(self.modes, steps)

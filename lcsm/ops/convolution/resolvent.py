@@ -25,7 +25,7 @@ BLOCK_BYTES = 1 << 20
 
 
 class Circle(NamedTuple):
-    """Where the generating function is evaluated: `points` times on a circle whose radius^points is `damping`."""
+    """Evaluation points of the generating function: `points` times on a circle whose radius^points is `damping`."""
 
     points: int
     damping: float
@@ -43,7 +43,7 @@ def circle(length: int, dtype: torch.dtype) -> Circle:
 
 
 def kernel(structure: LowRank, expand: Factor, shrink: Factor, length: int, pairs: bool) -> Float[Tensor, "H length"]:
-    """What an impulse leaves in the outputs after 0 .. length - 1 steps, [H L]; real part, twice that for pairs.
+    """The impulse response after 0 .. length - 1 steps, [H L]; real part, twice that for pairs.
 
     Args:
         structure: constant in time.

@@ -13,7 +13,7 @@ from lcsm.structures import LowRank, in_double
 
 
 def step_matrix(structure: LowRank, pairs: bool) -> Float[Tensor, "H M M"]:
-    """What one step makes of every real direction of the memory; M = 2 N with complex modes, N without."""
+    """The matrix of one step over the real directions of the memory; M = 2 N with complex modes, N without."""
     heads, modes = structure.left.shape[2:4]
     basis = torch.eye(modes, dtype=torch.float64, device=structure.left.device)
     if structure.phase is not None:
@@ -42,7 +42,7 @@ def krylov(
 
 
 def kernel(structure: LowRank, expand: Factor, shrink: Factor, length: int, pairs: bool) -> Float[Tensor, "H L"]:
-    """What an impulse leaves in the outputs after 0 .. length - 1 steps; arguments as in `resolvent.kernel`.
+    """The impulse response after 0 .. length - 1 steps; arguments as in `resolvent.kernel`.
 
     Powers up to about sqrt(L) meet powers of A^sqrt(L) in one product.
     """

@@ -21,7 +21,7 @@ Vectors = Float[Tensor, "B H C N"]
 
 
 class DeltaSteps(NamedTuple):
-    """What the steps of a chunk read and write, or its gradients.
+    """Queries, keys and values of the steps of a chunk, or their gradients.
 
     Args:
         shrink, right, left, expand: [B H C N]; left is None where expand is what is erased, at `strength`.
@@ -42,7 +42,7 @@ class DeltaSteps(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """What the backward pass keeps of a chunk.
+    """Tensors of a chunk that are saved for the backward pass.
 
     Args:
         inverse: of the unit triangular system, [B H C C].
@@ -55,7 +55,7 @@ class Solved(NamedTuple):
 
 @dataclass(frozen=True)
 class DeltaChunk:
-    """How the steps of one chunk see each other.
+    """Decays between the steps of one chunk.
 
         erased_t = right_t^T memory_{t-1}
         written_t = left_t erased_t^T + expand_t inputs_t^T,   left_t = -strength_t expand_t where it is not given
@@ -134,24 +134,24 @@ class DeltaChunk:
         return None if self.segments is None else getattr(self.segments, rows)
 
     def _start(self, decay: Within, reads: Vectors) -> Vectors:
-        """What reads the memory at the start of the chunk."""
+        """The readers of the memory at the start of the chunk, with their decays."""
         return times(reads, decay.read, self._mask("first"))
 
     def _end(self, writes: Vectors) -> Vectors:
-        """What is left of a write at the end of the chunk."""
+        """The decay of each write until the end of the chunk."""
         return times(writes, self.at.write, self._mask("last"))
 
     def _carried(self, memory: Memory) -> Memory:
-        """What is left of a memory at the other end of the chunk."""
+        """The decay of a memory over the whole chunk."""
         across = None if self.at.across is None else self.at.across.mT
         return times(memory, across, self._mask("whole"))
 
     def _earlier(self, right: Vectors, direction: Vectors) -> Pairs:
-        """How much of what each earlier step wrote is erased by a later one."""
+        """The share of each earlier write that a later step erases."""
         return self._causal(self.before.pair(right, direction), True)
 
     def _reached(self, shrink: Vectors, direction: Vectors) -> Pairs:
-        """How much of what each step wrote is read by a later one, or by itself."""
+        """The share of each write that a later step, or the step itself, reads."""
         return self._causal(self.at.pair(shrink, direction), self.exclusive)
 
     def _causal(self, pairs: Pairs, strict: bool) -> Pairs:

@@ -47,7 +47,7 @@ class PairDecays:
 
 
 class AfterOwnStep:
-    """What reads after a step, from what reads before it: one decay more, and the row's own write undecayed.
+    """Readers after a step from those before it: one decay more, and the row's own write undecayed.
 
     Args:
         before: for what reads before the step.

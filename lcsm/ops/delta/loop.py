@@ -70,7 +70,7 @@ class DeltaPlan:
             self.widths = self.axis.widths() if any(self.exact) else []
 
     def chunk(self, index: int, dtype: torch.dtype) -> DeltaChunk:
-        """How the steps of chunk `index` see each other."""
+        """Decays between the steps of chunk `index`."""
         segments = self.segments(index, dtype, self.exact[index])
         if not self.exact[index]:
             return DeltaChunk(UNDECAYED, UNDECAYED, segments, self.exclusive)
@@ -105,7 +105,7 @@ class DeltaPlan:
         return filled(values, -2) if self.exact[index] else values.contiguous()
 
     def segments(self, index: int, dtype: torch.dtype, fill: bool = False) -> Segments | None:
-        """Which rows of a chunk belong together; None if all do."""
+        """The mask of rows of a chunk in the same document; None if all are."""
         if self.resets is None or not self.divided[index]:
             return None
         start, stop = self.spans[index]

@@ -129,7 +129,7 @@ def _piece(problem: Problem, table: Tensor, piece: WholeChunks, memory: Tensor) 
 
 
 def _weights(exclusive: bool, table: Tensor, piece: WholeChunks, segments: Tensor | None) -> Tensor:
-    """What t reads of s inside a chunk, [#H #B #M C C]."""
+    """The share of the write of s that t reads inside a chunk, [#H #B #M C C]."""
     chunk, tokens = len(table) - 1, torch.arange(len(table) - 1, device=table.device)
     # column j of the reads is the power C - 1 - j, so that windows over the past of expand line up with it
     power = (chunk - 1 - exclusive - tokens).clamp_min(0)

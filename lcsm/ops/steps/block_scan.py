@@ -1,6 +1,6 @@
 """The block engine that elementwise, lockstep and loop share: reused buffers and a backward pass that recomputes.
 
-A `Walk` knows how one oscillation moves the memory through a block of steps; everything else (writing, reading,
+A `Walk` moves the memory of one oscillation through a block of steps; everything else (writing, reading,
 gradients of inputs, expand, shrink and memory, conjugate pairs, exclusive reads, resets) is here, once.
 """
 
@@ -82,12 +82,12 @@ def _swaps(factors: dict[str, Tensor], memory: Memory) -> bool:
 
 
 def write(memories: Tensor, inputs: Tensor, expand: Tensor) -> None:
-    """What every step writes, expand_t input_t^T, into memories[1:]."""
+    """The writes of every step, expand_t input_t^T, into memories[1:]."""
     torch.mul(expand.expand(memories.shape[0] - 1, *memories.shape[1:]), inputs, out=memories[1:])
 
 
 def read(plan: WalkPlan, contract: Contraction, memories: Tensor, shrink: Tensor, alive: Tensor | None) -> Tensor:
-    """What a block reads, [C B H 1 P], or its memories where the shrink asks for them."""
+    """The outputs of a block, [C B H 1 P], or its memories where the shrink asks for them."""
     outputs = plan.seen(memories)
     if not plan.reads_memory:
         outputs = contract(outputs, shrink, (*outputs.shape[:3], 1, outputs.shape[4]))

@@ -63,7 +63,7 @@ def ranges(stop: int, size: int) -> Ranges:
 
 
 class Walk:
-    """How one oscillation moves a memory through blocks; tensors are time-major, [C B H N P], and changed in place.
+    """The motion of a memory through blocks; tensors are time-major, [C B H N P], and changed in place.
 
     Args:
         structure: the oscillation of a slice of the batch, detached, batch first.
@@ -109,7 +109,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class WalkPlan:
-    """What a call of the engine needs besides tensors.
+    """Arguments of a call of the engine besides tensors.
 
     Args:
         walk, structure, names: how to rebuild the oscillation from its fields.
@@ -161,7 +161,7 @@ class WalkPlan:
         return {start for start, stop in self.steps if any(some[start:stop])}
 
     def alive(self, block: StepBlock) -> Tensor | None:
-        """Where the memory survives, [C B 1 1 1]; None where this block forgets nothing."""
+        """The mask of steps that keep the memory, [C B 1 1 1]; None where the block has no reset."""
         if self.resets is None or block.start not in self.forgetting:
             return None
         resets = self.resets[block.low : block.high, block.start : block.stop]

@@ -121,7 +121,7 @@ class DiagonalWalk(Walk):
             self._share(self.received)
 
     def _share(self, received: Tensor) -> None:
-        """From the (conjugate) gradient of log-decay + i phase, [C B H N P], to the gradients of the fields."""
+        """The gradients of the fields, from the (conjugate) gradient of log-decay + i phase, [C B H N P]."""
         real = received.real if received.is_complex() else received
         parts = [real] if self.piece.phase is None else [real, -received.imag]
         if not self.plain:

@@ -13,7 +13,7 @@ from lcsm.shapes import Float, Tensor
 
 @dataclass
 class Tape:
-    """What a stream has written; every step changes it in place, so that nothing of the kernel's length is copied.
+    """The writes of a stream; every step changes them in place, so that nothing of the kernel's length is copied.
 
     Args:
         position: number of tokens since the last call of `Convolver.parallel`.
@@ -74,7 +74,7 @@ class Convolver:
             return self.parallel(inputs, place)
 
     def parallel(self, inputs: Float[Tensor, "B L C"], place: Place | None) -> tuple[Float[Tensor, "B L C"], Place]:
-        """Several tokens at once by FFT; starts a new tape that knows the last inputs."""
+        """Several tokens at once by FFT; starts a new tape from the last inputs."""
         length = inputs.shape[1]
         history = inputs if place is None else torch.cat([self.recent(place), inputs], 1)
         outputs = convolve(history, self.taps)[:, -length:]

@@ -92,7 +92,7 @@ class Boxes(Convolver):
         self._lay_out(terms)
 
     def _lay_out(self, terms: list[Term]) -> None:
-        """Where each sum lives and which delays are read; the recursion reads two steps of its level back."""
+        """The place of each sum and the delays that are read; the recursion reads two steps of its level back."""
         deepest = [[2 << level for level in range(self.levels + 1)] for _ in range(self.kinds)]
         for term in terms:
             deepest[term.kind][term.level] = max(deepest[term.kind][term.level], term.delay)
@@ -179,7 +179,7 @@ def chain(first: Float[Tensor, "B C"], increments: Float[Tensor, "S B C"]) -> Fl
 
 
 def terms_of(piece: Piece, mode: Literal["nearest", "linear"]) -> list[Term]:
-    """What a piece is made of, every sum at a delay of at least zero."""
+    """The sums that make a piece, every one at a delay of at least zero."""
     weights, factor, offset = piece
     level, count = factor.bit_length() - 1, len(weights)
     if mode == "nearest" or factor == 1 or count == 1:

@@ -82,7 +82,7 @@ class UnitVector(Stage):
         kernel_size: taps of a short convolution of the projection, without bias; null for none.
         activation: applied after the convolution, an elementwise one of `activation.ELEMENTWISE`.
         rolls: the features are products of parts of the projection, see `rolled_products`; null for no features.
-        norm: what is made one: length, sum, or none.
+        norm: quantity that is normalised to one: length, sum, or none.
         epsilon: added to the squared length, or to the sum, before it is divided by; > 0.
         num_groups: the heads of a group share one direction; null gives every head its own.
         scaled: multiply by state_dim^-0.5, as softmax attention does with its queries.
@@ -221,7 +221,7 @@ class CorrectedQuery(Query):
 
 
 class Value(Input):
-    """What is written: activation(convolution(W x_t)), [B L*substeps H P].
+    """The values to write: activation(convolution(W x_t)), [B L*substeps H P].
 
     Args:
         kernel_size, activation, substeps: as for `UnitVector`.

@@ -66,7 +66,7 @@ class ComplexProjection(Input):
 
 
 class GatedChannels(Input):
-    """What the stage sees behind a sigmoid gate, sigmoid(W x_t + b) * x_t: every channel is a system of its own.
+    """The source behind a sigmoid gate, sigmoid(W x_t + b) * x_t: every channel is a system of its own.
 
     Args:
         blocks: number of diagonal blocks of W; 1 for a full matrix.

@@ -19,7 +19,7 @@ from lcsm.structures import Context, Diagonal, Structure, widen
 
 
 class SlotShrink(Shrink):
-    """Which slots, the rows of the memory, a query reads: a softmax over the keys that were written into the slots.
+    """The slots, rows of the memory, that a query reads: a softmax over the keys that were written into the slots.
 
         keys_t = keys_{t-1} diag(decay_t) + k_t gain_t^T        [K N], decay and gain are those of the oscillation
         shrink_t = softmax(keys_t^T q_t)

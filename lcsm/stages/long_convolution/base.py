@@ -76,12 +76,12 @@ class KernelShrink(Shrink):
         return before if before is not None and before.shape[1] == lags else self.sample(lags)
 
     def opposite(self, shrink: Factor, length: int) -> Factor:
-        """What a tied second direction of `length` tokens reads by: the same lags, unless the kernel is two-sided."""
+        """The kernel of a tied second direction of `length` tokens: the same lags, unless it is two-sided."""
         return shrink
 
     @property
     def device(self) -> torch.device:
-        """Where the kernel is formed."""
+        """The device on which the kernel is formed."""
         tensors = [*self.parameters(), *self.buffers()]
         return tensors[0].device
 

@@ -87,7 +87,7 @@ class ModalShrink(Shrink):
         self.taps = mark(nn.Parameter(torch.zeros(num_heads, taps, value_dim))) if taps else None
 
     def value(self) -> Factor:
-        """What reads the memory; half the taps, as twice the real part is read."""
+        """The weights that read the memory; half the taps, as twice the real part is read."""
         weights = torch.view_as_complex(widen(self.weights))
         if self.taps is not None:
             weights = torch.cat([(widen(self.taps) / 2).to(weights.dtype), weights], 1)

@@ -1,4 +1,4 @@
-"""What is written by mixers that multiply projections with convolutions of each other: Hyena and H3."""
+"""Inputs of mixers that multiply projections with convolutions of each other: Hyena and H3."""
 
 from __future__ import annotations
 

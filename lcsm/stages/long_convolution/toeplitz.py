@@ -179,7 +179,7 @@ class ToeplitzKernel(KernelShrink):
         return self.effective_activation(found)
 
     def undecayed(self, lags: Tensor) -> Float[Tensor, "H T P"]:
-        """What the network gives for some lags [T], before decay and activation."""
+        """The network's values at some lags [T], before decay and activation."""
         positions = lags.to(self.network.first.weight.dtype)
         if self.divisor is not None:
             positions = positions / self.divisor

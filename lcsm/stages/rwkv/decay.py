@@ -70,7 +70,7 @@ class ExponentialRate(Oscillation):
 
 
 class WeightedRate(ExponentialRate):
-    """A constant decay per head, and a weight of what is written that knows no bound: exp(k_t), k = W x.
+    """A constant decay per head, and an unbounded weight of each write: exp(k_t), k = W x.
 
     Args:
         start, span: of the decays, as in `ExponentialRate`.

@@ -19,7 +19,7 @@ LARGEST_RATE = 0.6065306597126334
 
 
 def bowl(num_heads: int, state_dim: int) -> Float[Tensor, " W"]:
-    """From -1 to 1 over the rows of a head, flat in the middle."""
+    """A ramp from -1 to 1 over the rows of a head, flat in the middle."""
     along = torch.linspace(-1.0, 1.0, state_dim) if state_dim > 1 else torch.zeros(state_dim)
     return (along * along.abs()).repeat(num_heads)
 

@@ -1,4 +1,4 @@
-"""From continuous time to steps: how x' = rate x + u becomes decay, phase and gain.
+"""Discretisation: decay, phase and gain of one step of x' = rate x + u.
 
 Every rule gets z = rate * step and gives log-modulus and angle of what the memory is multiplied by, and the gain of
 what is written.

@@ -93,7 +93,7 @@ def stored(weight: Complex[Tensor, "H Q N"], complex_weights: bool) -> Tensor:
 
 
 class ModeInput(Expand):
-    """What every mode receives from the channels of its head: expand_t = B x_t (with input=ones and value_dim = 1).
+    """Input matrices of modes over the channels of their head: expand_t = B x_t (with input=ones and value_dim = 1).
 
     Args:
         complex_weights: whether B is complex.
@@ -142,7 +142,7 @@ class ModeInput(Expand):
 
 
 class ModeOutput(Shrink):
-    """What the channels of each head read from all of its modes: C m_t, real part; twice that for conjugate pairs.
+    """The output matrix of the channels of each head over its modes: C m_t, real part; twice that for conjugate pairs.
 
     Args:
         complex_weights: whether C is complex; a real one reads the real part of the memory.

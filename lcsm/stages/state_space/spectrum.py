@@ -1,4 +1,4 @@
-"""How rates of continuous-time systems are stored: maps from trained numbers to their real and imaginary parts."""
+"""Parametrisations of continuous-time rates: maps from trained numbers to real and imaginary parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the memory is read."""
+"""Shrinks that read the memory along a row of weights: queries."""
 
 from typing import Any
 

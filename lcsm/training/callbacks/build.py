@@ -112,7 +112,7 @@ def build_callbacks(
 
 
 def reporters(config: dict[str, Any], monitor: str, figures: Path, text: bool) -> list[Callback]:
-    """What writes and shows: pictures, samples of text, rows of metrics, the bar."""
+    """The reporting callbacks: pictures, samples of text, rows of metrics, the bar."""
     node = config["callbacks"]
     callbacks: list[Callback] = [LearningRates()] if node["learning_rates"] else []
     if node["figures"]:

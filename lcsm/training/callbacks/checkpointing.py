@@ -31,7 +31,7 @@ class Checkpointing(Checkpoint):
     Args:
         directory: where the files go.
         make_header: makes the header of a checkpoint from `step`, `weights` and `metrics`.
-        tracker: knows whether a validation was the best so far; acts before this callback.
+        tracker: tells whether a validation was the best so far; acts before this callback.
         every: steps between two saves; None saves around validations and at the end only.
     Attributes:
         saved_step: step of the newest file, None before the first.
@@ -141,7 +141,7 @@ class Checkpointing(Checkpoint):
         trainer.strategy.barrier("best checkpoint")
 
     def describe_good(self) -> str:
-        """Where the newest good state lies, in words."""
+        """The place of the newest good state, in words."""
         if self.saved_step is None:
             return "no checkpoint was saved before"
         return f"last good checkpoint: {self.last} (step {self.saved_step})"

@@ -51,7 +51,7 @@ class Hyperparameters(Callback):
     Args:
         config: the whole configuration.
         tracker: the best value of the monitored metric; acts before this callback.
-        memory: knows the largest memory of the run.
+        memory: measures the peak memory of the run.
         throughput: measures the speed, None where that is switched off.
         facts: further numbers that are known from the start.
     """

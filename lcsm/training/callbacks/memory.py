@@ -1,4 +1,4 @@
-"""The largest memory of a run, also where its process has run others before."""
+"""The peak memory of a run, also where its process has run others before."""
 
 from __future__ import annotations
 

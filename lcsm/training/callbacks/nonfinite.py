@@ -71,7 +71,7 @@ class NonFiniteGuard(Callback):
 
 
 def describe(losses: Tensor, names: list[str], norms: Tensor) -> str:
-    """What is not finite, in words."""
+    """The quantity that is not finite, in words."""
     if not bool(losses.isfinite().all()):
         return f"the loss is {float(losses[~losses.isfinite()][0])}"
     bad = [name.removeprefix("model.") for name, fine in zip(names, norms.isfinite().tolist(), strict=True) if not fine]

@@ -1,4 +1,4 @@
-"""Where the training loop stands, in the terms of the callbacks."""
+"""The position of the training loop, in the terms of the callbacks."""
 
 from __future__ import annotations
 

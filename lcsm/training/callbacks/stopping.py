@@ -39,7 +39,7 @@ class StopEarly(Callback):
         self.patience = patience
 
     def reason(self) -> str | None:
-        """Why the run should end, None while it should go on."""
+        """The reason to end the run, None while it should go on."""
         seen = self.tracker
         if self.stop_at is not None and not math.isnan(seen.latest) and not seen.better(self.stop_at, seen.latest):
             return f"{seen.monitor}={seen.latest:.4g} has reached stop_at={self.stop_at:g}"

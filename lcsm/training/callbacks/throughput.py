@@ -1,4 +1,4 @@
-"""Speed and memory of a run: what stands beside every score."""
+"""Throughput and memory of a run, reported beside every score."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Throughput(Callback):
     saves are not. The first batch of a session is left out of the total: it allocates and compiles.
 
     Args:
-        memory: knows the largest memory of the run.
+        memory: measures the peak memory of the run.
     Attributes:
         tokens, seconds: totals of the run over all its sessions, on all ranks.
     """

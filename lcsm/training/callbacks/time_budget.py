@@ -30,7 +30,7 @@ class TimeBudget(Callback):
             )
 
     def timer(self, trainer: Any) -> Any:
-        """What counts towards `trainer.max_time`."""
+        """The seconds that count towards `trainer.max_time`."""
         return next(callback for callback in trainer.callbacks if isinstance(callback, Timer))
 
     def factors(self, trainer: Any) -> list[Any]:

@@ -71,7 +71,7 @@ def card(model: Model, length: int, device: str = "cpu") -> dict[str, Any]:
     return {
         "layers": layers,
         "parameters": count_parameters(model),
-        "state_numbers": sum(layer["state_numbers"] for layer in layers),
+        "state_size": sum(layer["state_size"] for layer in layers),
         "flops_per_token": sum(layer["flops_per_token"] for layer in layers) + head,
     }
 
@@ -101,7 +101,7 @@ def layer_card(name: str, layer: Any, length: int, device: str) -> dict[str, Any
         "algorithm": choice.name,
         "why": choice.reason,
         "costs": {name: asdict(cost) for name, cost in mixer.costs(length, device).items()},
-        "state_numbers": layer.state_numbers(length),
+        "state_size": layer.state_size(length),
         "flops_per_token": projection_flops(layer) + mixer.recurrence_flops(length),
         "mixer_parameters": count_parameters(mixer),
         "parameters": count_parameters(layer),

@@ -9,7 +9,7 @@ Formed = TypeVar("Formed")
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def formed_before(past: Formed | None) -> Formed | None:
+def cached_unless_grad(past: Formed | None) -> Formed | None:
     """The value that an earlier call of a stream formed from parameters; None where gradients are to reach them."""
     return None if torch.is_grad_enabled() else past
 

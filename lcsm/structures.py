@@ -89,7 +89,7 @@ class Structure:
         """The structure of the sequence read backwards."""
         return self.map(lambda value: value.flip(1))
 
-    def place(self, inputs: Inputs, expand: Factor) -> tuple[Inputs, Factor]:
+    def apply_gain(self, inputs: Inputs, expand: Factor) -> tuple[Inputs, Factor]:
         """Scale what is written on its cheaper side: a real gain without N axis on the inputs, else on the expand."""
         if self.gain is None:
             return inputs, expand
@@ -177,18 +177,18 @@ class LowRank(Decaying):
 
 @dataclass(frozen=True, kw_only=True)
 class Delta(LowRank):
-    """A low-rank term of rank one that is taken away: decay * memory - strength left (right^T memory).
+    """A low-rank term of rank one that is taken away: decay * memory - beta left (right^T memory).
 
     Where `left` is the very expand that is written (the same tensor), algorithms write and erase in one product.
 
     Args:
-        strength: how much of what is found along `right` is erased, [B L H 1 1].
+        beta: how much of what is found along `right` is erased, [B L H 1 1].
     """
 
-    strength: RealFactor
+    beta: RealFactor
 
     def advance(self, memory: Memory, t: int, pairs: bool = False) -> Memory:
-        erased = at(self.strength, t) * (at(self.right, t).to(memory.dtype).mT @ memory)
+        erased = at(self.beta, t) * (at(self.right, t).to(memory.dtype).mT @ memory)
         return self.factor(t, t + 1)[:, 0] * memory - at(self.left, t).to(memory.dtype) @ erased
 
 
@@ -204,7 +204,7 @@ class Trapezoid(LowRank):
 
     half_step: RealFactor
 
-    def place(self, inputs: Inputs, expand: Factor) -> tuple[Inputs, Factor]:
+    def apply_gain(self, inputs: Inputs, expand: Factor) -> tuple[Inputs, Factor]:
         expand = expand.to(self.right.dtype).expand(*expand.shape[:3], self.right.shape[3], -1)
         mixed = self.left @ (2 * (self.right.mT @ expand).real).to(expand.dtype)
         return inputs, self.half_step * (self.factor(0, expand.shape[1]) * expand + mixed + expand)

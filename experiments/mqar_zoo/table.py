@@ -59,7 +59,7 @@ def row(model: str, rates: dict[float, list[Run]], root: Path) -> dict[str, Any]
         "lr": rate,
         "steps": int(steps),
         "ms_per_step": round(1000 * seconds / max(1, steps), 1),
-        "state": card["state_numbers"],
+        "state": card["state_size"],
         "parameters": card["parameters"],
         "algorithm": card["layers"][0]["algorithm"],
     }

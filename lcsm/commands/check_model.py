@@ -25,7 +25,7 @@ def check_learning(config: dict[str, Any]) -> None:
     """
     settings = {"main": "mixer"} | {name: f"mixers.{name}.mixer" for name in config["mixers"]}
     mixers = check_combination(config).items()
-    ways = [f"{settings[name]}.{mixer.causal_with}" for name, mixer in mixers if mixer.causal_with]
+    ways = [f"{settings[name]}.{mixer.causal_setting}" for name, mixer in mixers if mixer.causal_setting]
     # its averages hold later tokens while training
     ways += ["block.norm=layer"] if config["block"]["norm"] == "batch" else []
     if not ways:

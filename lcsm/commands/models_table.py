@@ -22,7 +22,7 @@ COLUMNS = {
     "shrink": "shrink",
     "structure": "structure",
     "algorithm": "algorithm",
-    "state_numbers": "state",
+    "state_size": "state",
     "mixer_parameters": "mixer",
     "layer_parameters": "layer",
     "golden": "golden",
@@ -31,7 +31,7 @@ COLUMNS = {
 # The golden cases in which the tests replay each model, by level; `python -m tests.golden.presets` writes it.
 GOLDEN = Path(__file__).with_name("golden.json")
 LEVELS = {"operator": "operator", "stage": "stage", "layer": "layer", "matrix": "matrix", "model": "checkpoint"}
-NUMBERS = ("state_numbers", "mixer_parameters", "layer_parameters")
+NUMBERS = ("state_size", "mixer_parameters", "layer_parameters")
 INTRODUCTION = """# Named models
 
 Written by `lcsm show --all --format markdown`; do not edit it, renew it with `make docs`.
@@ -99,7 +99,7 @@ def row(name: str, words: Sequence[str], length: int | None) -> dict[str, Any]:
         **chosen,
         "structure": layer["structure"],
         "algorithm": layer["algorithm"],
-        "state_numbers": layer["state_numbers"],
+        "state_size": layer["state_size"],
         "mixer_parameters": layer["mixer_parameters"],
         "layer_parameters": layer["parameters"],
         "golden": golden(name),

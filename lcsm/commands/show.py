@@ -130,7 +130,7 @@ def facts(node: dict[str, Any]) -> list[tuple[str, str]]:
     """Size and cost of a layer or of the model, as text."""
     return [
         ("parameters", f"{node['parameters']:,}"),
-        ("state", f"{node['state_numbers']:,} real numbers per sequence"),
+        ("state", f"{node['state_size']:,} real numbers per sequence"),
         ("cost", f"{node['flops_per_token']:,} FLOPs per token"),
     ]
 

@@ -182,7 +182,7 @@ def train(
         log.info(in_a_line(config["model"]["name"], facts, datamodule.length))
     if config.get("compile"):
         model.backbone.compile_layers()
-    known = {name: facts[name] for name in ("state_numbers", "flops_per_token")}
+    known = {name: facts[name] for name in ("state_size", "flops_per_token")}
     results = fit(task, datamodule, config, run_dir, signals, known, lock)
     if verbose and is_first_rank():
         report(task.monitor, results, run_dir, config["paths"]["root"])
@@ -216,7 +216,7 @@ def in_a_line(name: str, facts: dict[str, Any], length: int) -> str:
     """A model for the log: size and cost, then how many layers have which structure and algorithm."""
     kinds = Counter(f"{layer['structure']} by {layer['algorithm']}" for layer in facts["layers"])
     return (
-        f"model {name}: {facts['parameters']:,} parameters, {facts['state_numbers']:,} state numbers per sequence and "
+        f"model {name}: {facts['parameters']:,} parameters, {facts['state_size']:,} state numbers per sequence and "
         f"{facts['flops_per_token']:,} FLOPs per token at position {length}; layers: "
         + ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
     )

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 # Up to this many names are listed in full; a longer list would bury the message.
 LISTED = 40
+# Settings that had other names in earlier versions.
+FORMER = {"largest_strength": "largest_beta", "speed": "c", "present_activation": "bonus_activation"}
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:
@@ -16,7 +18,10 @@ def nearest(name: str, names: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'a' or 'b'?` or the empty string."""
+    """`; did you mean 'a' or 'b'?`, `; it is 'a' now`, or the empty string."""
+    names = list(names)
+    if FORMER.get(name) in names:
+        return f"; it is {FORMER[name]!r} now"
     found = nearest(name, names)
     return f"; did you mean {' or '.join(repr(candidate) for candidate in found)}?" if found else ""
 

@@ -94,8 +94,8 @@ def rows(before: LanguageModel, converted: Converted, batches: Iterable[tuple[To
                 kernel_error=float(fit.errors.max()),
                 beyond=float(remainder(system, site, lags)),
                 output_error=outputs[site.name],
-                state_before=BYTES * channels * convolvers[index].numbers(),
-                state_after=BYTES * channels * system.numbers(),
+                state_before=BYTES * channels * convolvers[index].state_size(),
+                state_after=BYTES * channels * system.state_size(),
                 microseconds_before=step_time(streamed, site),
                 microseconds_after=step_time(recurrent, site),
             )

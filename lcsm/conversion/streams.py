@@ -62,7 +62,7 @@ class StreamedConvolution:
         return outputs.unflatten(2, (problem.num_heads, problem.value_dim)), place if keep else None
 
 
-class Unread(Shrink):
+class NoRead(Shrink):
     """A placeholder for a kernel that its stream holds: [1 1 1 1 1], never read."""
 
     nothing: Tensor
@@ -135,7 +135,7 @@ def replace_memory(model: LanguageModel, name: str, module: EosMixer | ShiftBloc
     """Put a stream into a mixer, or into a stage in place of its convolution."""
     if isinstance(module, EosMixer):
         module.recurrence.hand_to(StreamedConvolution(convolver))
-        module.shrink = Unread().to(convolver.taps.device)
+        module.shrink = NoRead().to(convolver.taps.device)
     else:
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, StreamedBlock(module, convolver))

@@ -53,7 +53,7 @@ class ModalSystem:
         used = self.weights != 0
         return (used.long() * (1 + (self.eigenvalues.imag != 0).long())).sum(1)
 
-    def numbers(self) -> int:
+    def state_size(self) -> int:
         """Real numbers that one channel keeps: its last p inputs and N complex modes."""
         return self.taps.shape[1] + 2 * self.eigenvalues.shape[1]
 

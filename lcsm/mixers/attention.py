@@ -79,7 +79,7 @@ class Attention(Mixer):
         self.num_heads, self.position, self.rotary_base, self.causal = num_heads, position, rotary_base, causal
         self.project = nn.Linear(d_model, 3 * d_model, bias=False)
         self.output = nn.Linear(d_model, d_model, bias=False)
-        self.window, self.causal_with = window, None if causal else "causal=true"
+        self.window, self.causal_setting = window, None if causal else "causal=true"
         reach = "all" if not causal else "all earlier" if window is None else f"the last {window}"
         self.structure = f"softmax over {reach} tokens"
 
@@ -140,7 +140,7 @@ class Attention(Mixer):
     def initial_state(self) -> Cache:
         return Cache()
 
-    def state_numbers(self, length: int) -> int:
+    def state_size(self, length: int) -> int:
         kept = length if self.window is None else min(length, self.window - 1)
         return 2 * kept * self.project.in_features
 

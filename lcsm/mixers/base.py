@@ -21,22 +21,22 @@ class Mixer(nn.Module):
 
     Attributes:
         structure: what the memory looks like, as `lcsm show` prints it: "diagonal LHN", "softmax".
-        causal_with: of a mixer that sees later tokens, the setting that would hide them, "reverse=none"; else None.
+        causal_setting: of a mixer that sees later tokens, the setting that would hide them, "reverse=none"; else None.
     """
 
     structure: str
-    causal_with: str | None = None
+    causal_setting: str | None = None
 
     @property
     def streams(self) -> bool:
         """Whether the memory can be carried from token to token."""
-        return self.causal_with is None and type(self).initial_state is not Mixer.initial_state
+        return self.causal_setting is None and type(self).initial_state is not Mixer.initial_state
 
     def forward(self, x: Stream, state: Any = None, context: Context | None = None) -> tuple[Stream, Any]:
         """Mix the tokens of x, [B L D] -> [B L D]."""
         raise TypeError(f"{type(self).__name__} must define forward(x, state, context)")
 
-    def drop_inside(self, dropout: nn.Module) -> None:
+    def share_dropout(self, dropout: nn.Module) -> None:
         """Let a dropout act on what the last projection or gate reads."""
         raise UsageError(
             f"block.inner_dropout=true has no place in {type(self).__name__}: set block.inner_dropout=false"
@@ -53,9 +53,9 @@ class Mixer(nn.Module):
         """The state before the first token of a stream."""
         raise TypeError(f"{type(self).__name__} must define initial_state()")
 
-    def state_numbers(self, length: int) -> int:
+    def state_size(self, length: int) -> int:
         """Real numbers that one sequence keeps after `length` tokens."""
-        raise TypeError(f"{type(self).__name__} must define state_numbers(length)")
+        raise TypeError(f"{type(self).__name__} must define state_size(length)")
 
     def recurrence_flops(self, length: int) -> int:
         """Multiplications and additions per token of the memory itself, at position `length`, projections left out."""

@@ -92,7 +92,7 @@ class EosMixer(Mixer):
         self.skip = skip(written=num_heads * value_dim, seen=widths["skip"], **sizes)
         self.output = output(normaliser=stages.normaliser, gate_dim=widths["gate"], d_model=d_model, **sizes)
         check_stages(stages, self.skip, self.second_pass)
-        self.causal_with = "reverse.shrink=none" if self.second_pass.runs else None
+        self.causal_setting = "reverse.shrink=none" if self.second_pass.runs else None
         self.structure = problem.summary()
 
     def forward(
@@ -133,17 +133,17 @@ class EosMixer(Mixer):
     def streams(self) -> bool:
         return super().streams and not self.recurrence.problem.growing
 
-    def drop_inside(self, dropout: nn.Module) -> None:
+    def share_dropout(self, dropout: nn.Module) -> None:
         self.output.dropout = dropout
 
     def initial_state(self) -> State:
         return State()
 
-    def state_numbers(self, length: int) -> int:
+    def state_size(self, length: int) -> int:
         problem = self.recurrence.problem
         entries = problem.num_heads * problem.state_dim * (problem.value_dim + problem.denominator)
         scale = problem.num_heads if problem.stabilised else 0
-        own = sum(stage.past_numbers() for stage in self.stages)
+        own = sum(stage.state_size() for stage in self.stages)
         return scale + entries * (2 if problem.phase is not None else 1) + own
 
     def recurrence_flops(self, length: int) -> int:

@@ -30,13 +30,15 @@ class Backbone(nn.Module):
         self.d_model = d_model
         self.layers = nn.ModuleList(blocks)
         self.norm = nn.Identity() if norm is None else make_norm(norm, d_model, epsilon, momentum)
-        self.hands_on = any(getattr(module, "hands_on", False) for block in blocks for module in block.modules())
+        self.shares_values = any(
+            getattr(module, "shares_values", False) for block in blocks for module in block.modules()
+        )
 
     def forward(
         self, x: Stream, state: list[Any] | None = None, context: Context | None = None
     ) -> tuple[Stream, list[Any] | None]:
         """Map [B L D] -> [B L D]; the state is the list of the layers' states."""
-        if self.hands_on:
+        if self.shares_values:
             context = replace(context or Context(), shared={})
         kept: list[Any] = []
         for index, layer in enumerate(self.layers):
@@ -57,9 +59,9 @@ class Backbone(nn.Module):
         """The state before the first token of a stream."""
         return [layer.initial_state() for layer in self.layers if isinstance(layer, Block)]
 
-    def state_numbers(self, length: int) -> int:
+    def state_size(self, length: int) -> int:
         """Real numbers that one sequence keeps after `length` tokens."""
-        return sum(layer.state_numbers(length) for layer in self.layers if isinstance(layer, Block))
+        return sum(layer.state_size(length) for layer in self.layers if isinstance(layer, Block))
 
 
 def masked_mean(x: Stream, mask: torch.Tensor | None) -> torch.Tensor:

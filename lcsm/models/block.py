@@ -110,7 +110,7 @@ class Block(nn.Module):
         self.channel = channel
         self.dropout = TiedDropout(dropout) if tied_dropout else nn.Dropout(dropout)
         if inner_dropout:
-            mixer.drop_inside(self.dropout)
+            mixer.share_dropout(self.dropout)
 
     def forward(self, x: Stream, state: Any = None, context: Context | None = None) -> tuple[Stream, Any]:
         """Map [B L D] -> [B L D]; the state is the mixer's, or a `BlockState` where the channel mixer keeps one too."""
@@ -148,7 +148,7 @@ class Block(nn.Module):
         state = self.mixer.initial_state()
         return BlockState(state) if isinstance(self.channel, StatefulChannel) else state
 
-    def state_numbers(self, length: int) -> int:
+    def state_size(self, length: int) -> int:
         """Real numbers that one sequence keeps after `length` tokens."""
-        channel = self.channel.past_numbers() if isinstance(self.channel, StatefulChannel) else 0
-        return self.mixer.state_numbers(length) + channel
+        channel = self.channel.state_size() if isinstance(self.channel, StatefulChannel) else 0
+        return self.mixer.state_size(length) + channel

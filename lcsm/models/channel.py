@@ -26,7 +26,7 @@ class StatefulChannel(Channel):
         """Mix the channels of x, [B L D]."""
         raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
 
-    def past_numbers(self) -> int:
+    def state_size(self) -> int:
         """Real numbers that one sequence keeps in `past`."""
         return 0
 
@@ -111,5 +111,5 @@ class ShiftedMlp(StatefulChannel):
         value = self.contract(self.activation(self.expand(mixed.get("key", x))))
         return value if self.gate is None else torch.sigmoid(self.gate(mixed.get("gate", x))) * value, past
 
-    def past_numbers(self) -> int:
+    def state_size(self) -> int:
         return self.d_model

@@ -39,7 +39,7 @@ class Site(NamedTuple):
         return self.module.recurrence.problem.state_dim
 
     @property
-    def numbers(self) -> int:
+    def state_size(self) -> int:
         """Real numbers that the memory of one sequence has."""
         problem = self.module.recurrence.problem
         return problem.num_heads * problem.state_dim * problem.value_dim

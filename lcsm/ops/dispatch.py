@@ -75,7 +75,7 @@ def has_kernel(problem: Problem) -> bool:
     if problem.substeps > 1:
         return False
     if problem.kind == "low_rank":
-        # what is written and what is erased share a strength: where it is data-driven, so is the oscillation
+        # what is written and what is erased share a beta: where it is data-driven, so is the oscillation
         return problem.reads == "vector" and not varies(problem.gain, "L")
     return problem.kind == "shift" or (goes_by_entry(problem) and problem.reads == "vector")
 

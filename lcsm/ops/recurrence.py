@@ -64,7 +64,7 @@ class Written:
             self, structure=self.structure.flip(), inputs=self.inputs.flip(1), expand=self.expand.flip(1), scale=None
         )
 
-    def present(self, shrink: Factor, weight: Factor) -> Outputs:
+    def current_token_bonus(self, shrink: Factor, weight: Factor) -> Outputs:
         """The output of each token from its own write alone, along weighted rows, [B L H P].
 
         Args:
@@ -158,7 +158,7 @@ class Recurrence:
             if self.log_scale_start is not None:
                 assert isinstance(structure, Diagonal), "unbounded weights are those of a diagonal"
                 structure, scale = stabilise(structure, self.log_scale_start, log_scale, resets)
-            inputs, expand = structure.place(inputs, expand)
+            inputs, expand = structure.apply_gain(inputs, expand)
         return Written(self.problem, structure, inputs, expand, scale)
 
     @torch.compiler.disable

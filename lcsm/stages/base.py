@@ -37,18 +37,18 @@ class Stage(nn.Module):
     Attributes:
         varies: the axes along which the value varies, as `ops.problem.Problem` explains; checked by the tests.
         stateful: its values depend on earlier tokens through `past`, so that no second direction can use them.
-        hands_on: leaves values for later layers in `context.shared`, which lives as long as one call of the model.
+        shares_values: leaves values for later layers in `context.shared`, which lives as long as one call of the model.
     """
 
     varies: str = ""
     stateful: bool = False
-    hands_on: bool = False
+    shares_values: bool = False
 
     def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         """A direction of write or read that follows from x alone, [B L H N P]: all that most of those stages define."""
         raise TypeError(f"{type(self).__name__} must define vector(x, past, context) or forward")
 
-    def past_numbers(self) -> int:
+    def state_size(self) -> int:
         """Real numbers that this stage keeps in `past` for one sequence."""
         return 0
 

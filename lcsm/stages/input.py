@@ -43,8 +43,8 @@ class Projection(Input):
             value, past = self.convolution(value, past, context)
         return self.activation(value).unflatten(-1, self.sizes), past
 
-    def past_numbers(self) -> int:
-        return 0 if self.convolution is None else self.convolution.past_numbers()
+    def state_size(self) -> int:
+        return 0 if self.convolution is None else self.convolution.state_size()
 
 
 class PerChannel(Input):

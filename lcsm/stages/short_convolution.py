@@ -47,7 +47,7 @@ class ShortConvolution(nn.Module):
         mixed = F.conv1d(known.transpose(1, 2), self.weight.flip(0).t()[:, None], self.bias, groups=x.shape[2])
         return self.activation(mixed.transpose(1, 2)), known[:, length:]
 
-    def past_numbers(self) -> int:
+    def state_size(self) -> int:
         """Real numbers that one sequence carries from call to call."""
         return self.weight[1:].numel()
 

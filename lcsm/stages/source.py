@@ -46,8 +46,8 @@ class Convolved(Source):
         mixed, past = self.convolution(x, past, context)
         return {reader: mixed if reader in MEMORY_READERS else x for reader in READERS}, past
 
-    def past_numbers(self) -> int:
-        return self.convolution.past_numbers()
+    def state_size(self) -> int:
+        return self.convolution.state_size()
 
 
 class Projected(Source):
@@ -75,5 +75,5 @@ class Projected(Source):
         mixed, past = self.convolution(self.projection(x), past, context)
         return {reader: mixed if reader in MEMORY_READERS else x for reader in READERS}, past
 
-    def past_numbers(self) -> int:
-        return self.convolution.past_numbers()
+    def state_size(self) -> int:
+        return self.convolution.state_size()

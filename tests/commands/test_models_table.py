@@ -35,7 +35,7 @@ def test_every_paper_is_named_in_the_file_of_its_model():
 def test_settings_of_the_command_line_replace_the_defaults():
     assert table.settings(["model.d_model=64"]) == ["task=lm", "model.d_model=64"]
     small, large = (table.row("gla", ["task=mqar", f"model.d_model={width}"], 64) for width in (32, 64))
-    assert small["state_numbers"] < large["state_numbers"] and small["oscillation"] == "gla"
+    assert small["state_size"] < large["state_size"] and small["oscillation"] == "gla"
 
 
 def test_a_hybrid_shows_the_layer_that_is_no_attention():

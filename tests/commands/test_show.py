@@ -23,8 +23,8 @@ def test_the_card_counts_the_parameters_of_the_model(words: list[str], capsys: p
 
 
 def test_the_state_of_attention_grows_with_the_position_and_ours_does_not(capsys: pytest.CaptureFixture[str]):
-    ours = [card(capsys, f"length={length}")["state_numbers"] for length in (64, 128)]
-    attention = [card(capsys, "model=attention", f"length={length}")["state_numbers"] for length in (64, 128)]
+    ours = [card(capsys, f"length={length}")["state_size"] for length in (64, 128)]
+    attention = [card(capsys, "model=attention", f"length={length}")["state_size"] for length in (64, 128)]
     assert ours[0] == ours[1] and attention[1] == 2 * attention[0]
 
 

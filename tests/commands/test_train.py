@@ -211,10 +211,10 @@ def test_threads_are_set_and_recorded(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_size_and_cost_of_the_model_are_logged_and_kept(recall_run: Path):
     end, log = json.loads((recall_run / "end.json").read_text()), (recall_run / "train.log").read_text()
     shown = card(build_model(yaml.safe_load((recall_run / "config.yaml").read_text()), 32), 16)
-    assert {name: end[name] for name in ("parameters", "state_numbers", "flops_per_token")} == {
-        name: shown[name] for name in ("parameters", "state_numbers", "flops_per_token")
+    assert {name: end[name] for name in ("parameters", "state_size", "flops_per_token")} == {
+        name: shown[name] for name in ("parameters", "state_size", "flops_per_token")
     }
-    assert f"model lcsm: {shown['parameters']:,} parameters, {shown['state_numbers']:,} state numbers" in log
+    assert f"model lcsm: {shown['parameters']:,} parameters, {shown['state_size']:,} state numbers" in log
     assert "layers: 2 x diagonal" in log
 
 

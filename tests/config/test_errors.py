@@ -12,6 +12,7 @@ MISTAKES = [
     (["oscillation=dig"], ["oscillation=dig", "diag"]),
     (["osc=diag"], ["osc", "oscillation"]),
     (["oscillation.tua=3"], ["oscillation.tua", "tau"]),
+    (["model=griffin", "oscillation.speed=8"], ["oscillation.speed=8", "it is 'c' now"]),
     (["optim.learning_rate=1"], ["optim.learning_rate", "lr"]),
     (["trainer.foo=1"], ["trainer.foo"]),
     (["trainer.max_step=1"], ["trainer.max_step", "max_steps"]),

@@ -26,7 +26,7 @@ def smooth() -> torch.Tensor:
 def test_damped_cosines_need_twice_their_number():
     fit = modal(cosines(12), 1e-6)
     assert fit.orders.tolist() == [12] * 4 and fit.certificate.least.tolist() == [12] * 4
-    assert float(fit.errors.max()) < 1e-6 and fit.system.numbers() == 1 + 12
+    assert float(fit.errors.max()) < 1e-6 and fit.system.state_size() == 1 + 12
 
 
 @pytest.mark.parametrize("tolerance", [1e-1, 1e-2, 1e-3, 1e-4])

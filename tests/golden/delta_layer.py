@@ -25,7 +25,7 @@ def common(config: dict[str, Any]) -> dict[str, Any]:
         "expand.epsilon": config["qk_l2norm_eps"],
         "shrink.epsilon": config["qk_l2norm_eps"],
         "normaliser.epsilon": config["norm_eps"],
-        "oscillation.largest_strength": config["beta_max"],
+        "oscillation.largest_beta": config["beta_max"],
         **{f"{stage}.kernel_size": config["conv_kernel"] for stage in ("input", "expand", "shrink")},
     }
 

@@ -23,11 +23,11 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         blocks = leaves["in_proj_qkvz.weight"].unflatten(0, (groups, -1))
         parts = blocks.split((size, size, shared * width, shared * width), 1)
         *weights, gate = (value.flatten(0, 1) for value in parts)
-        strength, step = leaves["in_proj_ba.weight"].unflatten(0, (groups, 2, shared)).unbind(1)
+        beta, step = leaves["in_proj_ba.weight"].unflatten(0, (groups, 2, shared)).unbind(1)
         taps = split(leaves["conv1d.weight"], groups * size, groups * size, heads * width)
         return {
             **projections(dict(zip("qkv", weights, strict=True)), taps),
-            "oscillation.project.weight": strength.flatten(0, 1),
+            "oscillation.project.weight": beta.flatten(0, 1),
             "oscillation.forget.project.weight": step.flatten(0, 1),
             "oscillation.forget.log_rate": leaves["A_log"],
             "oscillation.forget.bias": leaves["dt_bias"],

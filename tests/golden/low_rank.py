@@ -28,12 +28,12 @@ def decay_axes(log_decay: Tensor) -> str | None:
     return "LHN" if log_decay.shape[3] > 1 else "LH"
 
 
-def erasing(key: Tensor, read: Tensor, strength: Tensor, log_decay: Tensor | None = None) -> Delta:
-    """(I - strength key read^T) decay, with the strength as gain; log_decay [B L H] or [B L H N]."""
+def erasing(key: Tensor, read: Tensor, beta: Tensor, log_decay: Tensor | None = None) -> Delta:
+    """(I - beta key read^T) decay, with the beta as gain; log_decay [B L H] or [B L H N]."""
     log_decay = key.new_zeros(1, 1, 1) if log_decay is None else log_decay
     right = column(read) * column(log_decay).exp()
-    strength = column(strength)
-    return Delta(log_decay=column(log_decay), left=column(key), right=right, strength=strength, gain=strength)
+    beta = column(beta)
+    return Delta(log_decay=column(log_decay), left=column(key), right=right, beta=beta, gain=beta)
 
 
 def replay_map(
@@ -65,7 +65,7 @@ def replay_map(
             seen |= {symbol: unit_length(leaves[symbol], 1e-6) for symbol in ("q", "k")}
         structure = structure_of(seen)
         expand = structure.left if isinstance(structure, Delta) else column(seen["k"])
-        written, direction = structure.place(leaves["v"], expand)
+        written, direction = structure.apply_gain(leaves["v"], expand)
         shrink = column(seen["q"]) * config["scale"]
         algorithm = choose_algorithm(problem, name).function
         outputs, final = algorithm(problem, structure, written, direction, shrink, leaves.get("m_init"), True)

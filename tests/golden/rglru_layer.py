@@ -19,7 +19,7 @@ def common(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of an RG-LRU; its gates on input and decay are alike."""
     return {
         "model.d_model": config["d_model"],
-        "oscillation.speed": config["decay_constant"],
+        "oscillation.c": config["decay_constant"],
         "oscillation.bias": config["gate_bias"],
         "oscillation.full_start": not config["first_step_sqrt"],
     }

@@ -114,14 +114,14 @@ def test_card_counts_parameters_and_state():
     language_model = model("mixer.num_heads=1", "source=plain", "model.num_layers=2")
     found = card(language_model, length=64)
     assert found["parameters"] == sum(parameter.numel() for parameter in language_model.parameters())
-    assert found["state_numbers"] == 2 * 4 * 8
+    assert found["state_size"] == 2 * 4 * 8
     assert found["layers"][0]["stages"]["expand"]["axes"] == "[B L H N 1]"
 
 
 def test_attention_state_grows_and_eos_state_does_not():
     attention, eos = model("model=attention"), model()
-    assert card(attention, 100)["state_numbers"] == 10 * card(attention, 10)["state_numbers"]
-    assert card(eos, 100)["state_numbers"] == card(eos, 10)["state_numbers"]
+    assert card(attention, 100)["state_size"] == 10 * card(attention, 10)["state_size"]
+    assert card(eos, 100)["state_size"] == card(eos, 10)["state_size"]
 
 
 @pytest.mark.parametrize("words", [("oscillation=diag",), ("oscillation=rotation",), ("model=attention",)])

@@ -36,7 +36,7 @@ CASES = {
     "one matrix": Case({"matrix": "H"}, kind=Dense, heads=64, size=4),
     "matrices": Case({"matrix": "BLH"}, kind=Dense),
     "erased": Case(
-        {"log_decay": "BLHN", "left": "BLHN", "right": "BLHN", "strength": "BLH"}, kind=Delta,
+        {"log_decay": "BLHN", "left": "BLHN", "right": "BLHN", "beta": "BLH"}, kind=Delta,
         heads=16, size=16, strength=SLOW,
     ),
     "one low-rank kernel": Case(LOW_RANK, expand="HN", shrink="HN", kind=LowRank, strength=SLOW),
@@ -60,10 +60,10 @@ def lasting(case: Case, leaves: dict[str, Tensor]) -> None:
     if "right" in leaves:
         right = F.normalize(leaves["right"].detach(), dim=3)
         leaves["left"], leaves["right"] = (-SLOW * right).requires_grad_(), right.requires_grad_()
-    if "strength" in leaves:
+    if "beta" in leaves:
         # what is written and what is erased have one direction, as the delta rules have it
         leaves["expand"] = leaves["left"] = right.detach().clone().requires_grad_()
-        leaves["strength"] = (SLOW * leaves["strength"].detach().abs()).requires_grad_()
+        leaves["beta"] = (SLOW * leaves["beta"].detach().abs()).requires_grad_()
 
 
 def test_every_algorithm_is_compared():

@@ -26,7 +26,7 @@ def test_convolved_source_leaves_gate_and_skip_alone():
     expected = stage.convolution(x)[0]
     assert all(value[reader] is x for reader in ("gate", "skip"))
     assert all(torch.equal(value[reader], expected) for reader in ("input", "expand", "oscillation", "shrink"))
-    assert stage.past_numbers() == past[0].numel()
+    assert stage.state_size() == past[0].numel()
 
 
 @pytest.mark.parametrize("segmented", [False, True])

@@ -27,7 +27,7 @@ DECAYING = [name for name in GATED if name not in ("deltanet", "fwp")]
 # The others have decays that follow no token.
 SATURATED = [name for name in GATED if name not in ("retnet", "tnl", "rwkv5")]
 # What their gates set, where it is not a decay, and its ends; decays that are bounded otherwise than by 80 or more.
-SET = {"deltanet": "strength", "fwp": "strength", "rwkv4": "log_gain"}
+SET = {"deltanet": "beta", "fwp": "beta", "rwkv4": "log_gain"}
 ENDS = {
     **dict.fromkeys(("deltanet", "fwp"), (0.0, 1.0)),
     **dict.fromkeys(("hawk", "griffin"), (-0.8, 0.0)),

@@ -20,7 +20,7 @@ Columns = Float[Tensor, "B H C P"]
 FlatMemory = Float[Tensor, "G N P"]
 
 
-class Room(NamedTuple):
+class Buffer(NamedTuple):
     """A contiguous buffer and its view with batch and heads in one axis, as bmm wants it."""
 
     full: Vectors
@@ -31,19 +31,19 @@ class Workspace:
     """Named buffers for one length of chunk that live as long as one call."""
 
     def __init__(self) -> None:
-        self.rooms: dict[str, Room] = {}
+        self.buffers: dict[str, Buffer] = {}
 
-    def room(self, name: str, like: Tensor, *shape: int) -> Room:
+    def buffer(self, name: str, like: Tensor, *shape: int) -> Buffer:
         """An uninitialised buffer [B H C N], the same one whenever name and shape are the same."""
-        kept = self.rooms.get(name)
+        kept = self.buffers.get(name)
         if kept is None or kept.full.shape != shape:
             full = like.new_empty(shape)
-            kept = self.rooms[name] = Room(full, full.view(-1, *shape[2:]))
+            kept = self.buffers[name] = Buffer(full, full.view(-1, *shape[2:]))
         return kept
 
-    def scaled(self, name: str, values: Vectors, *factors: Tensor | None) -> Room:
+    def scaled(self, name: str, values: Vectors, *factors: Tensor | None) -> Buffer:
         """values times the factors that are present."""
-        room = self.room(name, values, *values.shape)
+        room = self.buffer(name, values, *values.shape)
         present = [factor for factor in factors if factor is not None]
         if present:
             torch.mul(values, present[0], out=room.full)
@@ -53,9 +53,9 @@ class Workspace:
             room.full.mul_(factor)
         return room
 
-    def product(self, name: str, like: Room, left: Tensor, right: Tensor) -> Room:
+    def product(self, name: str, like: Buffer, left: Tensor, right: Tensor) -> Buffer:
         """left @ right, with as many heads as `like`."""
-        room = self.room(name, left, *like.full.shape[:2], left.shape[1], right.shape[2])
+        room = self.buffer(name, left, *like.full.shape[:2], left.shape[1], right.shape[2])
         torch.bmm(left, right, out=room.flat)
         return room
 
@@ -176,7 +176,7 @@ class MidpointChunk:
             return memory.flatten(0, 1)
         return self.work.scaled("before", memory, rows and rows.before, columns and columns.before).flat
 
-    def _causal(self, name: str, left: Room, right: Room) -> Room:
+    def _causal(self, name: str, left: Buffer, right: Buffer) -> Buffer:
         """left right^T where row t may read row s, else zero: by assignment, since above the diagonal is anything."""
         pairs = self.work.product(name, left, left.flat, right.flat.transpose(1, 2))
         pairs.flat.tril_(-1 if self.exclusive else 0)
@@ -184,7 +184,7 @@ class MidpointChunk:
             pairs.full.mul_(self.segments.same)
         return pairs
 
-    def _masked(self, values: Room, rows: str) -> Tensor:
+    def _masked(self, values: Buffer, rows: str) -> Tensor:
         """values, zero outside of the first or the last segment."""
         if self.segments is None:
             return values.flat
@@ -211,7 +211,7 @@ class MidpointChunk:
         return total if len(factors) == 1 else total.mul_(factors[1])
 
 
-def _write(place: Vectors, values: Room, factor: Tensor | None) -> None:
+def _write(place: Vectors, values: Buffer, factor: Tensor | None) -> None:
     """place = values times the factor."""
     if factor is None:
         place.copy_(values.full)

@@ -24,9 +24,9 @@ class DeltaSteps(NamedTuple):
     """Queries, keys and values of the steps of a chunk, or their gradients.
 
     Args:
-        shrink, right, left, expand: [B H C N]; left is None where expand is what is erased, at `strength`.
+        shrink, right, left, expand: [B H C N]; left is None where expand is what is erased, at `beta`.
         inputs: [B H C P].
-        strength: [B H C 1], None where left is given.
+        beta: [B H C 1], None where left is given.
     """
 
     shrink: Vectors
@@ -34,7 +34,7 @@ class DeltaSteps(NamedTuple):
     left: Vectors | None
     expand: Vectors
     inputs: Vectors
-    strength: Float[Tensor, "B H C 1"] | None
+    beta: Float[Tensor, "B H C 1"] | None
 
     def directions(self) -> list[Vectors]:
         """Along which each step writes."""
@@ -58,7 +58,7 @@ class DeltaChunk:
     """Decays between the steps of one chunk.
 
         erased_t = right_t^T memory_{t-1}
-        written_t = left_t erased_t^T + expand_t inputs_t^T,   left_t = -strength_t expand_t where it is not given
+        written_t = left_t erased_t^T + expand_t inputs_t^T,   left_t = -beta_t expand_t where it is not given
 
     Args:
         before, at: decay of what `right` and `shrink` read.
@@ -76,9 +76,9 @@ class DeltaChunk:
         directions, inputs = steps.directions(), steps.inputs
         erased = self._start(self.before, steps.right) @ memory
         earlier = [self._earlier(steps.right, direction) for direction in directions]
-        if steps.strength is not None:
-            inverse = inverted(steps.strength * earlier[0])
-            written = inverse @ torch.addcmul(inputs, steps.strength, erased, value=-1)
+        if steps.beta is not None:
+            inverse = inverted(steps.beta * earlier[0])
+            written = inverse @ torch.addcmul(inputs, steps.beta, erased, value=-1)
             erased = erased + earlier[0] @ written
             values = [written]
         else:
@@ -98,22 +98,22 @@ class DeltaChunk:
         """Gradients of the steps and of the memory before the chunk."""
         directions, inputs = steps.directions(), steps.inputs
         inverse, erased = solved
-        strength, d_strength = steps.strength, None
-        if strength is None:
+        beta, d_beta = steps.beta, None
+        if beta is None:
             values = [erased, inputs]
         else:
-            values = [torch.addcmul(inputs, strength, erased, value=-1)]
+            values = [torch.addcmul(inputs, beta, erased, value=-1)]
         d_values = [
             self._reached(steps.shrink, direction).mT @ d_outputs + self._end(direction) @ d_memory
             for direction in directions
         ]
         d_erased = inverse.mT @ d_values[0]
-        if strength is None:
+        if beta is None:
             d_inputs = d_values[1] + self._earlier(steps.right, steps.expand).mT @ d_erased
         else:
             d_inputs = d_erased
-            d_strength = -torch.linalg.vecdot(d_inputs, erased)[..., None]
-            d_erased = -strength * d_inputs
+            d_beta = -torch.linalg.vecdot(d_inputs, erased)[..., None]
+            d_erased = -beta * d_inputs
         right, shrink = self._start(self.before, steps.right), self._start(self.at, steps.shrink)
         d_right = times(d_erased @ memory.mT, self.before.read, self._mask("first"))
         d_shrink = times(d_outputs @ memory.mT, self.at.read, self._mask("first"))
@@ -127,8 +127,8 @@ class DeltaChunk:
             d_direction += self.before.scatter(d_earlier, steps.right)
             d_directions.append(d_direction.add_(self.at.scatter(d_reached, steps.shrink)))
         d_before = self._carried(d_memory) + right.mT @ d_erased + shrink.mT @ d_outputs
-        d_left = d_directions[0] if strength is None else None
-        return DeltaSteps(d_shrink, d_right, d_left, d_directions[-1], d_inputs, d_strength), d_before
+        d_left = d_directions[0] if beta is None else None
+        return DeltaSteps(d_shrink, d_right, d_left, d_directions[-1], d_inputs, d_beta), d_before
 
     def _mask(self, rows: str) -> Tensor | None:
         return None if self.segments is None else getattr(self.segments, rows)

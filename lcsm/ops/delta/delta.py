@@ -33,7 +33,7 @@ def delta(
 ) -> tuple[Outputs, Memory | None]:
     """The recurrence of `reference` for a real LowRank of rank one, in matrix products over chunks of 64 steps.
 
-    Serves no decay, one per head and one along N, of any strength; several steps per token; exclusive reads. Where the
+    Serves no decay, one per head and one along N, of any beta; several steps per token; exclusive reads. Where the
     structure erases along the very expand that is written (`Delta` with `left is expand`), half of the products are
     saved.
 
@@ -46,17 +46,17 @@ def delta(
     batch, length = extents(low_rank, inputs, expand, shrink)
     decay = None if problem.decay is None else _decay(low_rank, length)
 
-    left, strength = _erasure(low_rank, expand)
+    left, beta = _erasure(low_rank, expand)
     vectors = (shrink, low_rank.right, left, expand)
     dtype = torch.float32
-    for value in (*vectors, inputs, strength, memory, decay):
+    for value in (*vectors, inputs, beta, memory, decay):
         dtype = dtype if value is None else torch.promote_types(dtype, value.dtype)
     sizes, size, width = (batch, length, problem.num_heads), problem.state_dim, inputs.shape[-1]
     memory = inputs.new_zeros((), dtype=dtype) if memory is None else memory
     arguments: tuple[Any, ...] = (
         *(None if value is None else value.squeeze(4).to(dtype).expand(*sizes, size) for value in vectors),
         inputs.to(dtype).expand(*sizes, width),
-        None if strength is None else strength.squeeze(4).to(dtype).expand(*sizes, 1),
+        None if beta is None else beta.squeeze(4).to(dtype).expand(*sizes, 1),
         memory.to(dtype).expand(batch, problem.num_heads, size, width),
         None if decay is None else decay.to(dtype),
         resets,
@@ -100,12 +100,12 @@ def _decay(structure: LowRank, length: int) -> LogDecay:
 
 
 def _erasure(structure: LowRank, expand: Factor) -> tuple[Factor | None, Tensor | None]:
-    """The direction of what is erased, None where it is the expand; and then its strength."""
+    """The direction of what is erased, None where it is the expand; and then its beta."""
     if not isinstance(structure, Delta):
         return structure.left, None
     if structure.left is expand:
-        return None, structure.strength
-    return -structure.left * structure.strength, None
+        return None, structure.beta
+    return -structure.left * structure.beta, None
 
 
 def _differentiated(*arguments: Any) -> bool:

@@ -126,7 +126,7 @@ def run(
     left: Rows | None,
     expand: Rows,
     inputs: Rows,
-    strength: Rows | None,
+    beta: Rows | None,
     memory: Memory,
     decay: LogDecay | None,
     resets: Resets | None,
@@ -137,7 +137,7 @@ def run(
     """The recurrence without gradients.
 
     Args:
-        shrink, right, left, expand, inputs, strength: as in `DeltaSteps`, but [B L H N], of one dtype.
+        shrink, right, left, expand, inputs, beta: as in `DeltaSteps`, but [B L H N], of one dtype.
         memory: [B H N P].
         decay: log-decays, per head or along N; None where nothing decays.
         resets: True where the memory from before the step is forgotten, [B L].
@@ -149,7 +149,7 @@ def run(
     plan = DeltaPlan(inputs.shape[1], decay, resets, exclusive)
     outputs = inputs.new_empty(inputs.shape)
     places = outputs.transpose(1, 2).split(CHUNK, 2)
-    for index, pieces in enumerate(pieces_of(DeltaSteps(shrink, right, left, expand, inputs, strength))):
+    for index, pieces in enumerate(pieces_of(DeltaSteps(shrink, right, left, expand, inputs, beta))):
         scale = plan.scale(index)
         memory = memory if scale is None else memory * scale.start
         found, after, solved = plan.chunk(index, inputs.dtype).forward(plan.take(index, pieces, scale), memory)

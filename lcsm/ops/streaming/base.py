@@ -95,9 +95,9 @@ class Convolver:
         """The output of one token; tape.position counts it already."""
         raise TypeError(f"{type(self).__name__} must define step(x, tape)")
 
-    def numbers(self) -> int:
+    def state_size(self) -> int:
         """Real numbers that one channel of one sequence keeps."""
-        raise TypeError(f"{type(self).__name__} must define numbers()")
+        raise TypeError(f"{type(self).__name__} must define state_size()")
 
     def blank(self, history: Float[Tensor, "B T C"], rows: int) -> Float[Tensor, "rows B C"]:
         """Zeros for a tape."""

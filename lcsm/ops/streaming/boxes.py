@@ -164,7 +164,7 @@ class Boxes(Convolver):
                 triangles.append(last + 2 * delayed(last, step) + delayed(last, 2 * step))
         return [boxes, ramps, triangles][: self.kinds]
 
-    def numbers(self) -> int:
+    def state_size(self) -> int:
         return self.capacity + self.rows
 
 

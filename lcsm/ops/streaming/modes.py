@@ -113,5 +113,5 @@ class ModalConvolver(Convolver):
         tape.modes.mul_(self.factors).add_(entered)
         return (torch.view_as_real(tape.modes).flatten(2) * self.read).sum(-1)
 
-    def numbers(self) -> int:
+    def state_size(self) -> int:
         return 2 * self.capacity + 2 * self.factors.shape[1]

@@ -36,5 +36,5 @@ class Ring(Convolver):
         parts = zip(window.split(rows), self.reversed.split(rows), strict=True)
         return torch.stack([(part * taps).sum(0) for part, taps in parts]).sum(0)
 
-    def numbers(self) -> int:
+    def state_size(self) -> int:
         return 2 * self.capacity

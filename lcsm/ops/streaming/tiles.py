@@ -82,5 +82,5 @@ class Tiles(Convolver):
         after = known % self.capacity
         tape.pending[after : after + size] += found.permute(2, 0, 1)
 
-    def numbers(self) -> int:
+    def state_size(self) -> int:
         return 2 * self.capacity

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from lcsm.parameters import formed_before, mark
+from lcsm.parameters import cached_unless_grad, mark
 from lcsm.shapes import Factor, Stream, Tensor
 from lcsm.stages.base import Oscillation
 from lcsm.stages.decay.axes import log_sigmoid_decay
@@ -48,7 +48,7 @@ class OrthogonalDecay(Oscillation):
         self, x: Stream, expand: Factor, past: Tensor | None = None, context: Context | None = None
     ) -> tuple[Dense, Tensor | None]:
         # the exponential costs more than a step of a stream
-        mixing = formed_before(past)
+        mixing = cached_unless_grad(past)
         mixing = self.mixing(x.device.type) if mixing is None else mixing
         logits = self.logits[None, None] if self.projection is None else self.projection(x).unflatten(-1, self.sizes)
         decay = log_sigmoid_decay(logits, self.tau).exp()

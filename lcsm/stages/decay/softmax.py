@@ -84,5 +84,5 @@ class CumulativeSoftmax(Oscillation):
         structure = Diagonal(log_decay=F.logsigmoid(margin), gain=torch.sigmoid(-margin))
         return structure, carried
 
-    def past_numbers(self) -> int:
+    def state_size(self) -> int:
         return self.sizes[0] * self.sizes[1]

@@ -70,12 +70,12 @@ class ForgetGate(nn.Module):
 class DeltaRule(Oscillation):
     """Forget, erase what is found along the key, and leave room for the new value.
 
-        memory_t = (I - strength_t key_t key_t^T) diag(decay_t) memory_{t-1} + strength_t key_t input_t^T
+        memory_t = (I - beta_t key_t key_t^T) diag(decay_t) memory_{t-1} + beta_t key_t input_t^T
 
     The key is the expand, which should be of length one (`expand=key`): then every factor is a contraction.
 
     Args:
-        largest_strength: strength_t = largest_strength * sigmoid(W x_t), one per head and substep; at most 2. Above 1 a
+        largest_beta: beta_t = largest_beta * sigmoid(W x_t), one per head and substep; at most 2. Above 1 a
             key is not only erased but turned around (negative eigenvalues, 2411.12537).
         gate: what decays before that: none, head (one decay per head) or rows (one per row of the memory).
         rank, rate_range, step_range, lower_bound: those of `ForgetGate`, rank also value_dim; rank and lower_bound are
@@ -83,9 +83,9 @@ class DeltaRule(Oscillation):
         inner_decay: what is erased along the key is scaled by a learned sigmoid per head (Comba).
         substeps: erased and written keys per token; a decay acts before the first of them.
     Returns:
-        Delta with strength and gain [B L*substeps H 1 1].
+        Delta with beta and gain [B L*substeps H 1 1].
     Raises:
-        UsageError: largest_strength is not in (0, 2], substeps < 1, or gate=none has settings of a gate.
+        UsageError: largest_beta is not in (0, 2], substeps < 1, or gate=none has settings of a gate.
     Source: Fast Weight Programmers (2102.11174), DeltaNet (2406.06484), Gated DeltaNet (2412.06464), KDA (2510.26692),
         Comba (2506.02475), DeltaProduct (2502.10297).
     """
@@ -99,7 +99,7 @@ class DeltaRule(Oscillation):
         num_heads: int,
         state_dim: int,
         value_dim: int,
-        largest_strength: float,
+        largest_beta: float,
         gate: Literal["none", "head", "rows"],
         rank: int | Literal["value_dim"] | None,
         rate_range: list[float],
@@ -109,12 +109,12 @@ class DeltaRule(Oscillation):
         substeps: int,
     ) -> None:
         super().__init__()
-        if not 0 < largest_strength <= 2:
+        if not 0 < largest_beta <= 2:
             raise UsageError(
-                f"oscillation.largest_strength={largest_strength} must be in (0, 2], or the memory grows: use 1 or 2"
+                f"oscillation.largest_beta={largest_beta} must be in (0, 2], or the memory grows: use 1 or 2"
             )
         self.substeps = int(positive("oscillation.substeps", substeps))
-        self.largest_strength, self.num_heads, self.state_dim = largest_strength, num_heads, state_dim
+        self.largest_beta, self.num_heads, self.state_dim = largest_beta, num_heads, state_dim
         self.decay = choose("oscillation.gate", gate, GATES)
         for name, value in (("rank", rank), ("lower_bound", lower_bound)):
             if self.decay is None and value is not None:
@@ -134,12 +134,12 @@ class DeltaRule(Oscillation):
 
     def forward(self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None) -> tuple[Delta, Any]:
         logits = widen(self.project(x)).unflatten(-1, (self.substeps, self.num_heads)).flatten(1, 2)
-        strength = (self.largest_strength * torch.sigmoid(logits))[..., None, None]
+        beta = (self.largest_beta * torch.sigmoid(logits))[..., None, None]
         key = whole(expand, self.state_dim)
         log_decay, right = decayed(self.forget, x, key, self.substeps)
         if self.inner_logit is not None:
             right = right * widen(self.inner_logit).sigmoid()[:, None, None]
-        return Delta(log_decay=log_decay, left=key, right=right, strength=strength, gain=strength), past
+        return Delta(log_decay=log_decay, left=key, right=right, beta=beta, gain=beta), past
 
 
 class EraseAndWrite(Oscillation):
@@ -153,7 +153,7 @@ class EraseAndWrite(Oscillation):
         largest_erase: erase_t = largest_erase * sigmoid(W x_t), one per row; at most 2.
         rank, rate_range, step_range, lower_bound: those of `ForgetGate`, with one decay per row; rank also value_dim.
     Returns:
-        Delta of strength one, with decays [B L H N 1] and gain write_t = sigmoid(W x_t) [B L H 1 P].
+        Delta of beta one, with decays [B L H N 1] and gain write_t = sigmoid(W x_t) [B L H 1 P].
     Raises:
         UsageError: largest_erase is not in (0, 2].
     Source: Gated DeltaNet-2 as in flash-linear-attention 0.6 (layers/gdn2).
@@ -193,7 +193,7 @@ class EraseAndWrite(Oscillation):
         erase = self.largest_erase * torch.sigmoid(widen(self.erase(x))).unflatten(-1, (num_heads, state_dim, 1))
         write = torch.sigmoid(widen(self.write(x))).unflatten(-1, (num_heads, 1, value_dim))
         one = self.one.to(right.dtype)
-        return Delta(log_decay=log_decay, left=key, right=right * erase, strength=one, gain=write), past
+        return Delta(log_decay=log_decay, left=key, right=right * erase, beta=one, gain=write), past
 
 
 def rank_of(rank: int | Literal["value_dim"] | None, value_dim: int) -> int | None:

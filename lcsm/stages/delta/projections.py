@@ -68,9 +68,9 @@ class ActivatedProjection(nn.Module):
             value, past = self.convolution(value, past, context)
         return self.activation(value).unflatten(-1, self.shape), past
 
-    def past_numbers(self) -> int:
+    def state_size(self) -> int:
         """Real numbers that one sequence carries from call to call."""
-        return 0 if self.convolution is None else self.convolution.past_numbers()
+        return 0 if self.convolution is None else self.convolution.state_size()
 
 
 class UnitVector(Stage):
@@ -144,8 +144,8 @@ class UnitVector(Stage):
             direction = direction.repeat_interleave(self.repeats, 2)
         return direction[..., None], past
 
-    def past_numbers(self) -> int:
-        return self.project.past_numbers()
+    def state_size(self) -> int:
+        return self.project.state_size()
 
 
 class Key(UnitVector, Expand):
@@ -247,5 +247,5 @@ class Value(Input):
         value, past = self.project(x, past, context)
         return value.flatten(1, 2), past
 
-    def past_numbers(self) -> int:
-        return self.project.past_numbers()
+    def state_size(self) -> int:
+        return self.project.state_size()

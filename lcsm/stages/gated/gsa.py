@@ -86,6 +86,6 @@ class SlotShrink(Shrink):
     def memory_flops(self) -> int:
         return recurrent_flops(self.recurrence.problem)
 
-    def past_numbers(self) -> int:
+    def state_size(self) -> int:
         problem = self.recurrence.problem
         return problem.num_heads * problem.state_dim * problem.value_dim

@@ -40,10 +40,10 @@ class _BoundedRoot(torch.autograd.Function):
 class RgLru(Oscillation):
     """Decay every head by a learned rate times a gate; what is written keeps the variance of the memory.
 
-        log-decay = -speed sigmoid(W x_t + b) softplus(p),   gain = sqrt(1 - decay^2)
+        log-decay = -c sigmoid(W x_t + b) softplus(p),   gain = sqrt(1 - decay^2)
 
     Args:
-        speed: factor of the log-decays, > 0.
+        c: factor of the log-decays, > 0.
         blocks: number of diagonal blocks of W; 1 for a full matrix.
         bias: whether the gate has one.
         rate_repeats: how often one set of p is repeated over the heads; 1 gives every head its own.
@@ -63,7 +63,7 @@ class RgLru(Oscillation):
         self,
         input_dim: int,
         num_heads: int,
-        speed: float,
+        c: float,
         blocks: int,
         bias: bool,
         rate_repeats: int,
@@ -76,7 +76,7 @@ class RgLru(Oscillation):
                 f"oscillation.modulus_range={modulus_range} must be two moduli, 0 < smallest <= largest < 1: "
                 "use [0.9, 0.999]"
             )
-        self.speed = positive("oscillation.speed", speed)
+        self.c = positive("oscillation.c", c)
         # which token is the first depends on where a pass begins
         self.full_start = self.stateful = full_start
         self.gate = BlockLinear(input_dim, num_heads, blocks, bias, "oscillation")
@@ -93,7 +93,7 @@ class RgLru(Oscillation):
         self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         rate = F.softplus(widen(self.rate)).repeat(self.repeats)
-        log_decay = -self.speed * torch.sigmoid(widen(self.gate(x))) * rate
+        log_decay = -self.c * torch.sigmoid(widen(self.gate(x))) * rate
         gain = _BoundedRoot.apply(-torch.expm1(2 * log_decay))
         if self.full_start:
             # the first token of all begins a document too

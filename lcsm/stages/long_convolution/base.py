@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from lcsm.errors import UsageError
-from lcsm.parameters import formed_before
+from lcsm.parameters import cached_unless_grad
 from lcsm.shapes import Factor, Float, Stream, Tensor
 from lcsm.stages.base import Expand, Oscillation, Shrink
 from lcsm.stages.settings import positive
@@ -72,7 +72,7 @@ class KernelShrink(Shrink):
         """
         if past is None:
             return self.sample(min(length, lags))
-        before = formed_before(past)
+        before = cached_unless_grad(past)
         return before if before is not None and before.shape[1] == lags else self.sample(lags)
 
     def opposite(self, shrink: Factor, length: int) -> Factor:

@@ -73,8 +73,8 @@ class ShiftBlock(nn.Module):
         part = self.shrink if isinstance(self.shrink, ModalKernel) else self
         return recurrent_flops(part.recurrence.problem)
 
-    def past_numbers(self) -> int:
+    def state_size(self) -> int:
         """Real numbers that one sequence keeps; the kernel is common to all."""
         if isinstance(self.shrink, ModalKernel):
-            return self.shrink.numbers()
+            return self.shrink.state_size()
         return self.lags * self.skip.numel()

@@ -18,7 +18,7 @@ from torch import nn
 from lcsm.errors import UsageError
 from lcsm.ops.problem import Problem
 from lcsm.ops.recurrence import Recurrence
-from lcsm.parameters import formed_before, mark
+from lcsm.parameters import cached_unless_grad, mark
 from lcsm.shapes import Complex, Factor, Float, Stream, Tensor
 from lcsm.stages.base import Oscillation, Shrink
 from lcsm.stages.segments import resets_of
@@ -66,7 +66,7 @@ class ModalOscillation(Oscillation):
     def forward(
         self, x: Stream, expand: Factor, past: Factored | None = None, context: Context | None = None
     ) -> tuple[Factored, Factored]:
-        before = formed_before(past)
+        before = cached_unless_grad(past)
         found = self.structure() if before is None else before
         return found, found
 
@@ -94,7 +94,7 @@ class ModalShrink(Shrink):
         return weights[None, None]
 
     def vector(self, x: Stream, past: Factor | None = None, context: Context | None = None) -> tuple[Factor, Factor]:
-        before = formed_before(past)
+        before = cached_unless_grad(past)
         found = self.value() if before is None else before
         return found, found
 
@@ -144,7 +144,7 @@ class ModalKernel(Shrink):
         outputs, memory = self.recurrence.run(written, read, memory, True, resets_of(context))
         return outputs, (memory, structure, read)
 
-    def numbers(self) -> int:
+    def state_size(self) -> int:
         """Real numbers that one sequence keeps."""
         problem = self.recurrence.problem
         return 2 * problem.num_heads * problem.state_dim * problem.value_dim

@@ -47,8 +47,8 @@ class HyenaSource(Source):
         gate, rest = mixed.split([self.widths["gate"], self.widths["input"]], -1)
         return dict.fromkeys(READERS, x) | {"gate": gate, "input": rest}, past
 
-    def past_numbers(self) -> int:
-        return self.convolution.past_numbers()
+    def state_size(self) -> int:
+        return self.convolution.state_size()
 
 
 class HyenaInput(Input):
@@ -99,8 +99,8 @@ class HyenaInput(Input):
     def memory_flops(self) -> int:
         return sum(block.memory_flops() for block in self.blocks if isinstance(block, ShiftBlock))
 
-    def past_numbers(self) -> int:
-        return sum(block.past_numbers() for block in self.blocks if isinstance(block, ShiftBlock))
+    def state_size(self) -> int:
+        return sum(block.state_size() for block in self.blocks if isinstance(block, ShiftBlock))
 
 
 class ShiftedProduct(Input):
@@ -140,5 +140,5 @@ class ShiftedProduct(Input):
     def memory_flops(self) -> int:
         return self.block.memory_flops()
 
-    def past_numbers(self) -> int:
-        return self.block.past_numbers()
+    def state_size(self) -> int:
+        return self.block.state_size()

@@ -38,13 +38,13 @@ def rwkv(num_heads: int, state_dim: int, layer: int, num_layers: int) -> Tensor:
 class PresentDataDriven(DataDrivenVector, Shrink):
     """A data-driven shrink that also reads the current write, along directions scaled by a learned bonus.
 
-        output_t = memory^T shrink_t + present_activation((shrink_t (bonus * expand_t)) input_t)
+        output_t = memory^T shrink_t + bonus_activation((shrink_t (bonus * expand_t)) input_t)
 
     Args:
         activation, bias, kernel_size, num_groups, scaled: of the shrink, as in `vector.DataDrivenVector`.
         exclusive: whether the memory is read before the decay and the write of the step (RWKV), or after it.
         bonus: start of the bonus, rwkv or zeros.
-        present_activation: identity, or sigmoid.
+        bonus_activation: identity, or sigmoid.
     Source: RWKV-5 and 6 (2404.05892), exclusive with identity; the self-augmentation of MetaLA (2411.10741), inclusive
         with sigmoid, whose bonus starts at zeros.
     """
@@ -65,18 +65,18 @@ class PresentDataDriven(DataDrivenVector, Shrink):
         scaled: bool,
         exclusive: bool,
         bonus: Literal["rwkv", "zeros"],
-        present_activation: Literal["identity", "sigmoid"],
+        bonus_activation: Literal["identity", "sigmoid"],
     ) -> None:
         super().__init__(input_dim, num_heads, state_dim, activation, bias, kernel_size, num_groups, scaled)
         self.exclusive = exclusive
         start = choose("shrink.bonus", bonus, {"rwkv": rwkv, "zeros": zeros})
         self.bonus = mark(nn.Parameter(start(num_heads, state_dim, layer, num_layers)))
         options = {"identity": None, "sigmoid": torch.sigmoid}
-        self.present_activation = choose("shrink.present_activation", present_activation, options)
+        self.bonus_activation = choose("shrink.bonus_activation", bonus_activation, options)
 
     def read(self, outputs: Tensor, written: Written, shrink: Factor) -> Read:
-        added = written.present(shrink, self.bonus[None, None, ..., None])
-        return written.read(outputs, added if self.present_activation is None else self.present_activation(added))
+        added = written.current_token_bonus(shrink, self.bonus[None, None, ..., None])
+        return written.read(outputs, added if self.bonus_activation is None else self.bonus_activation(added))
 
 
 class PresentOnes(HandCraftedVector, Shrink):
@@ -97,4 +97,4 @@ class PresentOnes(HandCraftedVector, Shrink):
 
     def read(self, outputs: Tensor, written: Written, shrink: Factor) -> Read:
         weight = self.bonus.exp()[:, None, None].expand(-1, self.state_dim, -1)
-        return written.read(outputs, written.present(shrink, weight[None, None]))
+        return written.read(outputs, written.current_token_bonus(shrink, weight[None, None]))

@@ -94,7 +94,7 @@ class Rwkv7Source(Source):
             self.reduce = None
         keep(self.shares, {*readers, *(("decay", "rate") if "oscillation" in readers else ())})
 
-    def past_numbers(self) -> int:
+    def state_size(self) -> int:
         return self.d_model
 
 
@@ -111,7 +111,7 @@ class ResidualValue(Input):
     """
 
     varies = "LHP"
-    hands_on = True
+    shares_values = True
 
     def __init__(
         self, input_dim: int, num_heads: int, value_dim: int, common: dict[tuple[Any, ...], nn.Module], rank: int
@@ -153,4 +153,6 @@ class Receptance(DataDrivenVector, Shrink):
         self.bonus = mark(nn.Parameter(torch.full((num_heads, state_dim), bonus)))
 
     def read(self, outputs: Tensor, written: Written, shrink: Factor) -> Read:
-        return replace(written.read(outputs), late=written.present(shrink, self.bonus[None, None, ..., None]))
+        return replace(
+            written.read(outputs), late=written.current_token_bonus(shrink, self.bonus[None, None, ..., None])
+        )

@@ -89,7 +89,7 @@ class TokenShift(Source):
     def serve(self, readers: Collection[str]) -> None:
         keep(self.shares, readers)
 
-    def past_numbers(self) -> int:
+    def state_size(self) -> int:
         return self.d_model
 
 

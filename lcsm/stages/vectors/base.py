@@ -150,5 +150,5 @@ class DataDrivenVector(Stage):
         direction = self.scale * self.activation(value.unflatten(-1, self.sizes))
         return direction.repeat_interleave(self.repeats, 2) if self.repeats > 1 else direction, past
 
-    def past_numbers(self) -> int:
-        return 0 if self.convolution is None else self.convolution.past_numbers()
+    def state_size(self) -> int:
+        return 0 if self.convolution is None else self.convolution.state_size()

@@ -56,7 +56,7 @@ def leaves_of(
         "right": unit[1],
     }
     if tied:
-        found["strength"] = 2 * torch.rand(B, steps, H, 1, 1, dtype=dtype)
+        found["beta"] = 2 * torch.rand(B, steps, H, 1, 1, dtype=dtype)
     else:
         found["left"] = -unit[2]
     found = {name: value.requires_grad_(name != "log_decay" or decay is not None) for name, value in found.items()}
@@ -77,7 +77,7 @@ def float32_error(leaves: Leaves, decay: str | None) -> float:
 
 
 def assert_agrees(leaves: Leaves, declared: Problem, resets: Tensor | None = None, keep: bool = True) -> None:
-    kind, results = Delta if "strength" in leaves else LowRank, {}
+    kind, results = Delta if "beta" in leaves else LowRank, {}
     for function in (delta, reference):
         outputs, final = call(function, declared, kind, leaves, keep=keep, resets=resets)
         assert (final is not None) == keep

@@ -121,7 +121,7 @@ def test_cumulative_softmax_splits_anywhere_and_stays_finite(scale: float):
     for name, value in whole.tensors().items():
         torch.testing.assert_close(torch.cat([getattr(first, name), getattr(second, name)], 1), value)
         assert value.isfinite().all()
-    assert stage.past_numbers() == past[0].numel()
+    assert stage.state_size() == past[0].numel()
 
 
 @pytest.mark.parametrize("cut", [1, 3, 4])
@@ -226,7 +226,7 @@ def test_dense_stream_takes_one_matrix_exponential(option: str, monkeypatch: pyt
 @pytest.mark.parametrize("option", [option for option in names("oscillation") if option != "softmax"])
 def test_oscillations_without_memory_of_their_own_keep_nothing(option: str):
     stage = build("oscillation", option)
-    assert call(stage, example())[1] is None and stage.past_numbers() == 0
+    assert call(stage, example())[1] is None and stage.state_size() == 0
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,11 @@ def test_transition_is_the_decay_and_then_the_erased_key(option: str):
     stage, x, key = build("oscillation", option), 3 * example(), unit_key()
     structure = stage(x, key)[0]
     share = stage.inner_logit.sigmoid() if option == "comba" else torch.ones(2)
-    strength = torch.sigmoid(x @ stage.project.weight.T)
-    erase = torch.eye(4) - (strength * share)[..., None, None] * key @ key.mT
+    beta = torch.sigmoid(x @ stage.project.weight.T)
+    erase = torch.eye(4) - (beta * share)[..., None, None] * key @ key.mT
     decay = torch.diag_embed(structure.log(0, LENGTH).exp()[..., 0].expand(-1, -1, -1, 4))
     torch.testing.assert_close(transitions(structure), erase @ decay, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(structure.gain[..., 0, 0], strength)
+    torch.testing.assert_close(structure.gain[..., 0, 0], beta)
 
 
 @pytest.mark.parametrize(("option", "count"), [("gated_delta_rule", 1), ("kda", 4)])
@@ -96,7 +96,7 @@ def test_decay_of_several_substeps_acts_before_the_first():
     structure = stage(x, unit_key(2 * LENGTH))[0]
     log_decay = structure.log_decay.unflatten(1, (LENGTH, 2))
     assert (log_decay[:, :, 1] == 0).all() and (log_decay[:, :, 0] < 0).all()
-    assert structure.strength.shape == (BATCH, 2 * LENGTH, 2, 1, 1) and structure.strength.max() > 1
+    assert structure.beta.shape == (BATCH, 2 * LENGTH, 2, 1, 1) and structure.beta.max() > 1
 
 
 def test_key_and_query_have_length_one_and_state_dim_to_the_minus_half():
@@ -125,7 +125,7 @@ def test_delta_rule_with_its_key_runs_in_the_tied_form():
     layer, x = mixer("model=deltanet"), torch.randn(2, 5, 8, dtype=torch.float64)
     expand, _ = layer.expand(x)
     structure, _ = layer.oscillation(x, expand)
-    assert isinstance(structure, Delta) and structure.left is structure.place(torch.ones(2, 5, 2, 4), expand)[1]
+    assert isinstance(structure, Delta) and structure.left is structure.apply_gain(torch.ones(2, 5, 2, 4), expand)[1]
 
 
 def test_corrected_query_reads_less_of_the_current_key():
@@ -143,7 +143,7 @@ def test_writing_several_times_with_strength_zero_changes_nothing(substeps: int)
     layer = mixer("model=deltaproduct", f"oscillation.substeps={substeps}")
     x = torch.randn(2, 5, 8, dtype=torch.float64)
     layer.oscillation.project.weight.data.zero_()
-    layer.oscillation.largest_strength = 0.0
+    layer.oscillation.largest_beta = 0.0
     assert layer.recurrence.problem.substeps == substeps and layer(x)[0].abs().max() == 0
 
 
@@ -154,7 +154,7 @@ def test_writing_several_times_with_strength_zero_changes_nothing(substeps: int)
         (("model=deltaproduct", "mixer.skip.of=inputs"), r"skip\.of=none"),
         (("model=deltaproduct", "expand.substeps=1"), "expand=key"),
         (("model=deltaproduct", "shrink=query_corrected"), "shrink=query"),
-        (("oscillation=delta_rule", "oscillation.largest_strength=3"), "use 1 or 2"),
+        (("oscillation=delta_rule", "oscillation.largest_beta=3"), "use 1 or 2"),
         (("oscillation=kda", "oscillation.lower_bound=1"), "below 0"),
         (("oscillation=kda", "oscillation.rate_range=[2,1]"), "smallest <= largest"),
         (("oscillation=delta_rule", "oscillation.rank=7"), "set oscillation.rank=null"),
@@ -223,7 +223,7 @@ def test_figures_show_every_write_of_a_token_and_the_eigenvalues_of_a_step():
     matrix = mixing_matrix(model, 0, tokens)
     assert matrix.shape == (9, 9) and abs(matrix[0]).sum() == abs(matrix[0, 0]) > 0
     ((_, moduli),) = decay_spectrum(model, tokens)
-    # sixteen steps of two heads with four rows; keys of length one and strengths below two
+    # sixteen steps of two heads with four rows; keys of length one and betas below two
     assert moduli.size == 16 * 2 * 4 and moduli.max() <= 1 + 1e-6 and moduli.min() < 0.95
 
 

@@ -109,10 +109,10 @@ def test_fwp_is_the_delta_rule_of_its_features():
     found.output.project, x = None, torch.randn(2, 9, WIDTH, dtype=torch.float64)
     key, query = (rolled(stage.project.projection.weight, x) for stage in (found.expand, found.shrink))
     value = (x @ found.input.project.projection.weight.T).unflatten(-1, (2, -1))
-    strength = torch.sigmoid(x @ found.oscillation.project.weight.T)[..., None]
+    beta = torch.sigmoid(x @ found.oscillation.project.weight.T)[..., None]
     memory, outputs = torch.zeros(2, 2, 8, value.shape[-1], dtype=torch.float64), []
     for t in range(9):
         old = torch.einsum("bhnp,bhn->bhp", memory, key[:, t])
-        memory = memory + torch.einsum("bhn,bhp->bhnp", key[:, t], strength[:, t] * (value[:, t] - old))
+        memory = memory + torch.einsum("bhn,bhp->bhnp", key[:, t], beta[:, t] * (value[:, t] - old))
         outputs.append(torch.einsum("bhnp,bhn->bhp", memory, query[:, t]))
     torch.testing.assert_close(found(x)[0], torch.stack(outputs, 1).flatten(2))

@@ -109,7 +109,7 @@ def test_state_is_as_large_as_the_model_says(name: str):
     floating = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.dtype.is_floating_point]
     numbers = sum(leaf[0].numel() for leaf in floating)
     numbers += sum(2 * leaf[0].numel() for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_complex())
-    assert numbers == model.backbone.state_numbers(40)
+    assert numbers == model.backbone.state_size(40)
 
 
 @pytest.mark.parametrize("name", MODELS, scope="module")

@@ -60,7 +60,7 @@ def test_projection_is_convolved_before_its_activation():
     stage, x = build("expand", "mamba2", num_heads=1), example()
     expected = F.silu(stage.convolution(stage.projection(x))[0])
     torch.testing.assert_close(stage(x)[0].flatten(2), expected)
-    assert stage.past_numbers() == stage(x)[1][0].numel()
+    assert stage.state_size() == stage(x)[1][0].numel()
 
 
 def test_scaled_shrink_is_that_of_softmax_attention():

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NUMERICAL := -m 'numerical and not slow and not gpu and not compile'
 
-.PHONY: train test slow numerical faults lint format docs bench clean
+.PHONY: train test slow compile numerical faults lint format docs bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -20,6 +20,10 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow $(ARGS)
+
+# Without checks of signatures: a compiler does not look through them.
+compile: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts='-q --strict-markers' -m compile $(ARGS)
 
 # counts are settable: FAULTS_KILLS=100 FAULTS_DRAWN=300 FAULTS_SEED=7 make faults
 faults: $(STAMP)

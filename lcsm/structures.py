@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lcsm.errors import UsageError
-from lcsm.shapes import Factor, Inputs, Memory, RealFactor, Resets, Segments, Tensor
+from lcsm.shapes import Factor, Inputs, Memory, RealFactor, Resets, Segments, Tensor, Writes
 
 # exp(-80) is below every float32 rounding error that the memory can show, and finite where -inf would give NaN.
 LOG_DECAY_FLOOR = -80.0
@@ -89,7 +89,7 @@ class Structure:
         """The structure of the sequence read backwards."""
         return self.map(lambda value: value.flip(1))
 
-    def apply_gain(self, inputs: Inputs, expand: Factor) -> tuple[Inputs, Factor]:
+    def apply_gain(self, inputs: Inputs, expand: Writes) -> tuple[Inputs, Writes]:
         """Scale what is written on its cheaper side: a real gain without N axis on the inputs, else on the expand."""
         if self.gain is None:
             return inputs, expand
@@ -204,7 +204,7 @@ class Trapezoid(LowRank):
 
     half_step: RealFactor
 
-    def apply_gain(self, inputs: Inputs, expand: Factor) -> tuple[Inputs, Factor]:
+    def apply_gain(self, inputs: Inputs, expand: Writes) -> tuple[Inputs, Writes]:
         expand = expand.to(self.right.dtype).expand(*expand.shape[:3], self.right.shape[3], -1)
         mixed = self.left @ (2 * (self.right.mT @ expand).real).to(expand.dtype)
         return inputs, self.half_step * (self.factor(0, expand.shape[1]) * expand + mixed + expand)

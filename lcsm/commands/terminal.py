@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 
 class Lasting(io.FileIO):
@@ -40,7 +40,7 @@ def lasting_output(*names: str) -> Iterator[None]:
             setattr(sys, name, stream)
 
 
-def lasting(stream: TextIO, own: TextIO | None) -> TextIO:
+def lasting(stream: io.TextIOBase, own: io.TextIOBase | None) -> io.TextIOBase:
     """A stream of the process as one whose writes never fail."""
     if stream is not own:
         return stream

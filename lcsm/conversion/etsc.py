@@ -40,8 +40,6 @@ def etsc(
     count = taps.shape[1] if length is None else length
     if count < taps.shape[1]:
         raise UsageError(f"length={length} must be at least the {taps.shape[1]} taps of the kernel")
-    if roots not in ("odd", "all"):
-        raise UsageError(f"roots={roots!r} must be odd or all")
     scale = torch.as_tensor(radius, dtype=torch.float64).expand(taps.shape[0])[:, None]
     if not bool(((scale > 0) & (scale <= 1)).all()):
         raise UsageError(f"radius={radius} must lie in (0, 1]")

@@ -19,7 +19,7 @@ from lcsm.ops.streaming.base import Convolver, Place
 from lcsm.ops.streaming.boxes import Boxes, Piece
 from lcsm.ops.streaming.ring import Ring
 from lcsm.ops.streaming.tiles import Tiles
-from lcsm.shapes import Factor, Float, Inputs, Outputs, Resets, Stream, Tensor
+from lcsm.shapes import Factor, Float, Inputs, Outputs, Resets, Stream, Tensor, Writes
 from lcsm.stages.base import Shrink
 from lcsm.stages.long_convolution.block import ShiftBlock
 from lcsm.stages.long_convolution.modal import ModalKernel, ModalOscillation, ModalShrink
@@ -44,7 +44,7 @@ class StreamedConvolution:
         problem: Problem,
         structure: Structure,
         inputs: Inputs,
-        expand: Factor,
+        expand: Writes,
         shrink: Factor,
         memory: Place | None = None,
         keep: bool = False,
@@ -88,8 +88,10 @@ class StreamedBlock(nn.Module):
     ) -> tuple[Float[Tensor, "B L H P"], Place | None]:
         """As `ShiftBlock.forward`."""
         values = widen(values)
-        written = Written(self.recurrence.problem, Shift(), values, self.skip)
-        outputs, past = self.recurrence.run(written, self.skip, past, True, resets_of(context))
+        # the convolver holds the kernel: neither expand nor shrink is read
+        nothing = values.new_zeros(1, 1, 1, 1, 1)
+        written = Written(self.recurrence.problem, Shift(), values, nothing)
+        outputs, past = self.recurrence.run(written, nothing, past, True, resets_of(context))
         return outputs + self.skip * values, past
 
 

@@ -119,14 +119,6 @@ def split_rows(rows: Iterable[str], meaning: str, first_line: re.Pattern[str] | 
             yield from split_text(row, first_line)
 
 
-def require_rows(rows: str) -> None:
-    """Raise a `UsageError` unless `rows` has a known meaning."""
-    if rows not in ("documents", "lines"):
-        raise UsageError(
-            f"data.rows={rows!r} must be documents (each row is one) or lines (each row is a line of one text)"
-        )
-
-
 class HoldOut:
     """Train and validation documents out of one source: whole documents, or the tail of the text if there are few.
 

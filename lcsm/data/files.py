@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow
 from pyarrow import parquet
 
-from lcsm.data.corpus import line_pattern, require_characters, require_rows, split_rows, split_text
+from lcsm.data.corpus import line_pattern, require_characters, split_rows, split_text
 from lcsm.data.paths import local_path, looking_at
 from lcsm.errors import UsageError, first_line, shortened
 
@@ -40,7 +40,7 @@ class FileReader:
             is one document.
         encoding: of text and JSON files, a Python codec name.
     Raises:
-        UsageError: `rows`, the expression or the encoding is not known.
+        UsageError: the expression or the encoding is not known.
     """
 
     text_column: str
@@ -49,7 +49,6 @@ class FileReader:
     encoding: str
 
     def __post_init__(self) -> None:
-        require_rows(self.rows)
         line_pattern(self.document_separator)
         try:
             "".encode(self.encoding)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import datasets
 
-from lcsm.data.corpus import Corpus, Documents, HoldOut, digest_of, line_pattern, require_rows, split_rows
+from lcsm.data.corpus import Corpus, Documents, HoldOut, digest_of, line_pattern, split_rows
 from lcsm.data.paths import local_path
 from lcsm.data.settings import CachedLoading, flat
 from lcsm.data.text import TextData, TextSettings
@@ -42,7 +42,6 @@ class HubSource:
         Raises:
             UsageError: the hub cannot be reached, or a name is wrong.
         """
-        require_rows(self.rows)
         first_line = line_pattern(self.document_separator)
         tables = {split: self._load(name) for split, name in splits.items() if name is not None}
 

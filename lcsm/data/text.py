@@ -47,8 +47,6 @@ class TextSettings:
     max_val_tokens: int | None
 
     def __post_init__(self) -> None:
-        if self.tokenizer not in ("bytes", "bpe"):
-            raise UsageError(f"data.tokenizer={self.tokenizer!r} must be bytes or bpe")
         if self.tokenizer == "bpe" and self.vocab_size is not None:
             require_integer("data.vocab_size", self.vocab_size, ByteTokenizer.vocab_size)
             if self.vocab_size > LARGEST_VOCABULARY:
@@ -60,8 +58,6 @@ class TextSettings:
                 f"data.vocab_size={self.vocab_size}, but data.tokenizer=bytes always has {ByteTokenizer.vocab_size} "
                 "ids;\nleave data.vocab_size=null, or choose data.tokenizer=bpe"
             )
-        if self.packing not in ("stream", "documents"):
-            raise UsageError(f"data.packing={self.packing!r} must be stream or documents")
         require_multiples(self.val_lengths)
         require_sizes(max_val_tokens=self.max_val_tokens)
 

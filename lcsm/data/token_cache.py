@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import tokenizers
@@ -188,6 +187,6 @@ def _kind(tokenizer: Tokenizer) -> np.dtype:
     return np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
 
 
-def _write_header(file: BinaryIO, kind: np.dtype, tokens: int) -> None:
+def _write_header(file: io.BufferedIOBase, kind: np.dtype, tokens: int) -> None:
     description = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (tokens,)}
     np.lib.format.write_array_header_1_0(file, description)

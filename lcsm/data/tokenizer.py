@@ -200,7 +200,10 @@ def tokenizer_from_state(state: Any) -> Tokenizer:
     if kind == "bytes":
         return ByteTokenizer()
     if kind == "bpe":
-        return BpeTokenizer(state.get("json", ""))
+        definition = state.get("json")
+        if not isinstance(definition, str):
+            raise UsageError("the tokenizer has no definition; train one with data.tokenizer=bpe")
+        return BpeTokenizer(definition)
     raise UsageError(f"tokenizer kind={shortened(kind)} is not known; it must be bytes or bpe")
 
 
@@ -224,13 +227,13 @@ def _byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in visible} | {chr(BYTES + i): byte for i, byte in enumerate(hidden)}
 
 
-def _require_plain(definition: Any) -> None:
+def _require_plain(definition: str) -> None:
     """Accept exactly what `train_bpe` writes: a foreign definition may hold a regular expression that never ends, or a
     padding of any length.
     """
     try:
         content: Any = json.loads(definition)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"the tokenizer definition is no JSON: {first_line(error)}; train one with data.tokenizer=bpe"
         ) from error

@@ -108,10 +108,10 @@ class PairClassifier(SequenceClassifier):
 
     def forward(
         self,
-        inputs: Num[Tensor, "2*B L ..."],
-        mask: Bool[Tensor, "2*B L"] | None = None,
+        inputs: Num[Tensor, "rows L ..."],
+        mask: Bool[Tensor, "rows L"] | None = None,
         context: Context | None = None,
-    ) -> Float[Tensor, "B classes"]:
+    ) -> Float[Tensor, "rows//2 classes"]:
         """Logits of the labels of B pairs: the first half of the rows are first sequences, the second half second ones.
 
         One pass encodes both, so that batch normalisation sees them together.

@@ -17,7 +17,7 @@ from lcsm.ops.dispatch import AlgorithmChoice, choose_algorithm
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents, real_part, reference
 from lcsm.ops.stabilise import Scale, stabilise
-from lcsm.shapes import Factor, Inputs, Outputs, Resets, Tensor
+from lcsm.shapes import Factor, Inputs, Outputs, Resets, Tensor, Writes
 from lcsm.structures import Diagonal, Structure, widen
 
 
@@ -50,7 +50,7 @@ class Written:
     problem: Problem
     structure: Structure
     inputs: Inputs
-    expand: Factor
+    expand: Writes
     scale: Scale | None = None
 
     @property
@@ -138,7 +138,7 @@ class Recurrence:
         self,
         structure: Structure,
         inputs: Inputs,
-        expand: Factor,
+        expand: Writes,
         log_scale: Tensor | None = None,
         resets: Resets | None = None,
     ) -> Written:

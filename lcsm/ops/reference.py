@@ -5,19 +5,19 @@ from functools import partial
 import torch
 
 from lcsm.ops.problem import Problem
-from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
+from lcsm.shapes import Factor, Inputs, Memory, Num, Reads, Resets, Tensor, Writes
 from lcsm.structures import Decaying, Diagonal, Structure, at, in_double
 
 
-def extents(structure: Structure, inputs: Inputs, expand: Factor, shrink: Factor, substeps: int = 1) -> tuple[int, int]:
+def extents(structure: Structure, inputs: Inputs, expand: Writes, shrink: Factor, substeps: int = 1) -> tuple[int, int]:
     """Batch size B and number of tokens L of a call, from whichever factor carries them."""
     values = [inputs, expand, *structure.tensors().values()]
     batch = max(value.shape[0] for value in [*values, shrink])
     return batch, max(max(value.shape[1] for value in values) // substeps, shrink.shape[1])
 
 
-def require_diagonal(structure: Structure, algorithm: str) -> None:
-    """Refuse structures that do more than decay and turn every entry.
+def require_diagonal(structure: Structure, algorithm: str) -> Diagonal:
+    """The structure, unless it does more than decay and turn every entry.
 
     Raises:
         ValueError: the structure is no `Diagonal`.
@@ -26,9 +26,12 @@ def require_diagonal(structure: Structure, algorithm: str) -> None:
         raise ValueError(
             f"algorithm={algorithm} needs a Diagonal, but received {type(structure).__name__}: use algorithm=auto"
         )
+    return structure
 
 
-def blank_memory(problem: Problem, structure: Structure, inputs: Inputs, expand: Factor, batch: int) -> Memory:
+def blank_memory(
+    problem: Problem, structure: Structure, inputs: Inputs, expand: Writes, batch: int
+) -> Num[Tensor, "batch H N P"]:
     """A memory of zeros [B H N P], in at least float32, complex where the oscillation or what is written is."""
     dtype = torch.promote_types(torch.promote_types(inputs.dtype, expand.dtype), torch.float32)
     for value in structure.tensors().values():
@@ -55,7 +58,7 @@ def real_part(problem: Problem, outputs: Tensor) -> Tensor:
 
 def read_all(
     problem: Problem, memories: Tensor, before: Memory, shrink: Factor, keep: bool, resets: Resets | None
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """Outputs and final memory as `reference` returns them, from the memories after every step.
 
     Args:
@@ -77,12 +80,12 @@ def reference(
     problem: Problem,
     structure: Structure,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None = None,
     keep: bool = False,
     resets: Resets | None = None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """Advance, write, read; once per token.
 
     Where all steps turn the memory by the same angles, a step is made in double precision and its result rounded: a

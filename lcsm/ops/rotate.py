@@ -19,22 +19,22 @@ from lcsm.ops.chunk.chunk import chunk
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents, require_diagonal
 from lcsm.ops.substeps import by_steps
-from lcsm.shapes import Factor, Inputs, Memory, Outputs, RealFactor, Resets, Tensor
-from lcsm.structures import Diagonal
+from lcsm.shapes import Complex, Factor, Float, Inputs, Memory, Reads, RealFactor, Resets, Tensor, Writes
+from lcsm.structures import Diagonal, Structure
 
 
 @by_steps
 def rotate(
     problem: Problem,
-    structure: Diagonal,
+    structure: Structure,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None = None,
     keep: bool = False,
     resets: Resets | None = None,
     inner: Callable[..., Any] = chunk,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """Turn, run a real algorithm on twice the rows, turn back; arguments and results as in `ops.reference`.
 
     Args:
@@ -44,7 +44,7 @@ def rotate(
             is no `Diagonal`.
     Source: rotary position embedding (2104.09864) as a change of frame; cosFormer, LRPE, RetNet, GateLoop.
     """
-    require_diagonal(structure, "rotate")
+    structure = require_diagonal(structure, "rotate")
     if structure.phase is None:
         raise ValueError("rotate needs a phase, but the oscillation has none: use algorithm=auto")
     _refuse_columns(structure, inputs, expand, shrink)
@@ -68,7 +68,7 @@ def rotate(
         replace(structure, phase=None, gain=None, log_gain=None).map(turned.double),
         inputs.to(dtype),
         turned.expand(expand),
-        turned.shrink(shrink) if problem.reads == "vector" else shrink,
+        turned.shrink(shrink) if problem.reads == "vector" else shrink[:, :, :, :1],
         None if memory is None else turned.enter(memory),
         keep=keep,
         resets=resets,
@@ -81,7 +81,7 @@ def rotate(
     return outputs, turned.leave(final, turned.last_frame(), 2) if final is not None else None
 
 
-def _refuse_columns(structure: Diagonal, inputs: Inputs, expand: Factor, shrink: Factor) -> None:
+def _refuse_columns(structure: Diagonal, inputs: Inputs, expand: Writes, shrink: Factor) -> None:
     """Everything that one rotation per row cannot express."""
     found = ""
     if structure.phase is not None and structure.phase.shape[4] > 1:
@@ -118,7 +118,7 @@ def accumulated_phase(structure: Diagonal, length: int, dtype: torch.dtype) -> R
     return _Accumulate.apply(angle.expand(-1, length, -1, -1, -1), dtype)
 
 
-def _turning(structure: Diagonal, expand: Factor, shrink: Factor, memory: Memory | None) -> Tensor | None:
+def _turning(structure: Diagonal, expand: Writes, shrink: Factor, memory: Memory | None) -> Tensor | None:
     """Indices of the rows that turn at all, None for all of them: real rows without phase stay real."""
     phase = structure.phase
     assert phase is not None
@@ -161,14 +161,14 @@ class Turned:
         """A real field of the oscillation for both parts of every row."""
         return field if field.shape[3] == 1 else self._stack(field, field, 3)
 
-    def expand(self, value: Factor) -> RealFactor:
+    def expand(self, value: Writes) -> Float[Tensor, "#B #S #H rows #P"]:
         """e^{-i phi} expand."""
         if not value.is_complex():
             return self._stack(value * self.cos, -value * self.sin, 3)
         real, imaginary = value.real, value.imag
         return self._stack(real * self.cos + imaginary * self.sin, imaginary * self.cos - real * self.sin, 3)
 
-    def shrink(self, value: Factor) -> RealFactor:
+    def shrink(self, value: Factor) -> Float[Tensor, "#B #L #H rows #P"]:
         """[Re, -Im] of e^{i phi} shrink."""
         if not value.is_complex():
             return self._stack(value * self.read_cos, -value * self.read_sin, 3)
@@ -177,7 +177,7 @@ class Turned:
             real * self.read_cos - imaginary * self.read_sin, -real * self.read_sin - imaginary * self.read_cos, 3
         )
 
-    def enter(self, memory: Memory) -> Memory:
+    def enter(self, memory: Memory) -> Float[Tensor, "B H rows P"]:
         """A memory [B H N P] as real rows; the frame starts here."""
         return self._stack(memory.real, memory.imag if memory.is_complex() else torch.zeros_like(memory), 2)
 
@@ -189,7 +189,7 @@ class Turned:
         """e^{i phi} after the last step, [#B #H #N 1]."""
         return torch.complex(self.cos[:, -1], self.sin[:, -1])
 
-    def leave(self, rows: Tensor, frame: Tensor, axis: int) -> Memory:
+    def leave(self, rows: Tensor, frame: Tensor, axis: int) -> Complex[Tensor, "... N P"]:
         """Real rows, [B H rows P] or with L, as complex memories in their true frame."""
         real, imaginary = rows.split([self.size, rows.shape[axis] - self.size], axis)
         if self.rows is not None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents
-from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
+from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
 from lcsm.structures import Structure
 
 Run = TypeVar("Run", bound=Callable[..., Any])
@@ -29,13 +29,13 @@ def by_steps(algorithm: Run) -> Run:
         problem: Problem,
         structure: Structure,
         inputs: Inputs,
-        expand: Factor,
+        expand: Writes,
         shrink: Factor,
         memory: Memory | None = None,
         keep: bool = False,
         resets: Resets | None = None,
         **options: Any,
-    ) -> tuple[Outputs, Memory | None]:
+    ) -> tuple[Reads, Memory | None]:
         substeps = problem.substeps
         if substeps == 1:
             return algorithm(problem, structure, inputs, expand, shrink, memory, keep, resets, **options)

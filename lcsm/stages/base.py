@@ -24,7 +24,7 @@ from typing import Any
 from torch import nn
 
 from lcsm.ops.recurrence import Read, Written
-from lcsm.shapes import Factor, Float, Inputs, Stream, Tensor
+from lcsm.shapes import Factor, Float, Inputs, Stream, Tensor, Writes
 from lcsm.structures import Context, Structure
 
 # The stages that read a source, in the order in which the mixer runs them.
@@ -106,7 +106,7 @@ class Expand(Stage):
     substeps: int = 1
     complex_values: bool = False
 
-    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Writes, Any]:
         """The direction of the write."""
         return self.vector(x, past, context)
 
@@ -135,7 +135,7 @@ class Oscillation(Stage):
     irregular: bool = False
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Structure, Any]:
         """The structure of every step; `expand` is given to oscillations that are tied to it."""
         raise TypeError(f"{type(self).__name__} must define forward(x, expand, past, context)")
@@ -163,7 +163,7 @@ class Shrink(Stage):
     def forward(
         self,
         x: Stream,
-        expand: Factor | None = None,
+        expand: Writes | None = None,
         structure: Structure | None = None,
         past: Any = None,
         context: Context | None = None,

@@ -51,8 +51,8 @@ class ShortConvolution(nn.Module):
         """Real numbers that one sequence carries from call to call."""
         return self.weight[1:].numel()
 
-    def _within_documents(self, known: Float[Tensor, "B T D"], resets: Resets) -> tuple[Stream, Tail]:
-        """The convolution of the last L steps, with taps in other documents masked."""
+    def _within_documents(self, known: Float[Tensor, "B K D"], resets: Resets) -> tuple[Stream, Tail]:
+        """The convolution of the last L of K = T + L steps, with taps in other documents masked."""
         reach, length = self.kernel_size - 1, resets.shape[1]
         document = F.pad(resets.cumsum(1), (reach, 0))[..., None]
         mixed = self.weight[0] * known[:, reach:]

@@ -238,6 +238,10 @@ def checkpoint_of(path: Path, content: dict[str, Any]) -> Checkpoint:
     header, state = content[HEADER], content.get("state_dict")
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise ValueError("it has no weights by name")
+    metrics = part(header, "metrics", dict)
+    for name, value in metrics.items():
+        if not isinstance(name, str) or not isinstance(value, float):
+            raise ValueError(f"its metric {shortened(name)} is {shortened(value)}, no number")
     checkpoint = Checkpoint(
         path=path,
         step=part(header, "step", int),
@@ -248,7 +252,7 @@ def checkpoint_of(path: Path, content: dict[str, Any]) -> Checkpoint:
         vocab_size=part(header, "vocab_size", int),
         tokenizer=None if header.get("tokenizer", "") is None else mapping(header, "tokenizer"),
         data=mapping(header, "data"),
-        metrics=part(header, "metrics", dict),
+        metrics=metrics,
         fingerprint=part(header, "fingerprint", str),
         versions=part(header, "versions", dict),
         content=content,
@@ -258,9 +262,6 @@ def checkpoint_of(path: Path, content: dict[str, Any]) -> Checkpoint:
     for name in ("step", "vocab_size"):
         if getattr(checkpoint, name) < 0:
             raise ValueError(f"its {name} is {getattr(checkpoint, name)}")
-    for name, value in checkpoint.metrics.items():
-        if not isinstance(name, str) or not isinstance(value, float):
-            raise ValueError(f"its metric {shortened(name)} is {shortened(value)}, no number")
     return checkpoint
 
 

@@ -128,5 +128,5 @@ def build_schedule(node: dict[str, Any], allowed: Sequence[str] = ()) -> Schedul
     try:
         schedule: Schedule = component(**{key: value for key, value in node.items() if key != "_target_"})
     except TypeError as error:
-        raise UsageError(f"schedule: {error}") from error
+        raise UsageError(f"schedule: {component.__name__}: {error}") from error
     return schedule

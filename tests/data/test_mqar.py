@@ -130,7 +130,6 @@ def test_description_and_names_are_plain():
         ({"vocab_size": 8}, r"data.vocab_size=8 has 3 keys, too few for data.num_pairs=4;\nuse data.vocab_size=10"),
         ({"num_pairs": []}, "at least one number of pairs"),
         ({"num_pairs": 0}, "data.num_pairs=0 must be an integer >= 1"),
-        ({"num_pairs": "4"}, "data.num_pairs='4' must be an integer"),
         ({"power_a": 0.0}, "data.power_a=0.0 must be positive"),
         ({"power_a": float("nan")}, "data.power_a=nan"),
         ({"num_val": 0}, "data.num_val=0"),

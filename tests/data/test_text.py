@@ -252,16 +252,13 @@ def test_the_state_rebuilds_encode_and_decode(tmp_path: Path):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"tokenizer": "words"}, "data.tokenizer='words' must be bytes or bpe"),
         ({"vocab_size": 300}, "data.vocab_size=300, but data.tokenizer=bytes always has 257"),
         ({"tokenizer": "bpe", "vocab_size": 100}, "data.vocab_size=100 must be an integer >= 257"),
         ({"tokenizer": "bpe", "vocab_size": 100_000_000_000}, "data.vocab_size=100000000000 must be at most 1048576"),
-        ({"packing": "none"}, "data.packing='none' must be stream or documents"),
         ({"val_lengths": []}, r"data.val_lengths=\[\]"),
         ({"val_lengths": [0]}, "data.val_lengths=0"),
         ({"max_val_tokens": 0}, "data.max_val_tokens=0"),
         ({"encoding": "utf-99"}, "data.encoding='utf-99' is unknown"),
-        ({"rows": "words"}, "data.rows='words' must be documents"),
         ({"document_separator": "("}, r"data.document_separator='\(' is no regular expression"),
         ({"train_files": None}, "data.root=None and data.train_files=None: give one"),
     ],

@@ -46,7 +46,9 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
         "raw_pos": evaluate(stage, tensors, raw, after),
     }
     if not config["causal"]:
-        coefficients["t_neg"] = evaluate(stage, tensors, lambda module: module.opposite(None, x.shape[1])[0, 0])[:, :-1]
+        unread = x.new_zeros(1, 1, 1, 1, 1)
+        opposite = evaluate(stage, tensors, lambda module: module.opposite(unread, x.shape[1]))
+        coefficients["t_neg"] = opposite[0, 0, :, :-1]
         coefficients["raw_neg"] = evaluate(stage, tensors, raw, -after.flip(0))
     reverse = "none" if config["causal"] else "tied"
     mixer_tensors = {f"shrink.{name}": value for name, value in tensors.items()}

@@ -11,6 +11,7 @@ from lcsm.errors import UsageError
 from lcsm.mixers.base import Mixer
 from lcsm.models.block import BatchNorm, Block
 from lcsm.models.build import build_model
+from lcsm.models.channel import Channel
 from lcsm.ops.recurrence import Read
 from tests.compose import compose, small
 
@@ -22,8 +23,12 @@ class Doubling(Mixer):
         return 2 * x, state
 
 
+class Linear(Channel, nn.Linear):
+    """A channel mixer that any test can compute."""
+
+
 def block(norm: str, placement: str) -> Block:
-    return Block(Doubling(), nn.Linear(4, 4), 4, norm, 1e-5, 0.0, placement, False)
+    return Block(Doubling(), Linear(4, 4), 4, norm, 1e-5, 0.0, placement, False)
 
 
 def test_post_norm_normalises_the_sums():

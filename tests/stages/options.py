@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from omegaconf import OmegaConf
 
 from lcsm.components import resolve
 from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source, Stage
@@ -45,7 +45,7 @@ def names(group: str) -> list[str]:
 
 def settings(group: str, option: str) -> dict[str, Any]:
     """The settings of an option, with those of the options that it inherits from."""
-    node = yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
+    node = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{option}.yaml"))
     inherited = [settings(group, parent) for parent in node.pop("defaults", []) if parent != "_self_"]
     return {key: value for part in [*inherited, node] for key, value in part.items()}
 

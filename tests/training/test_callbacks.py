@@ -12,13 +12,15 @@ import socket
 import sys
 import time
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning import Trainer
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -310,10 +312,9 @@ def test_figures_and_samples_reach_tensorboard(tmp_path: Path, stand_ins: None) 
 def test_a_model_that_cannot_stream_writes_no_samples(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     task = toy_task(toy_config())
     task.model.streams = False
-    callback = TextSamples(**SAMPLES)
+    callback, trainer = TextSamples(**SAMPLES), Mock(Trainer, sanity_checking=False, is_global_zero=True)
     with caplog.at_level(logging.WARNING):
-        callback.on_fit_start(SimpleNamespace(is_global_zero=True), task)
-    trainer = SimpleNamespace(sanity_checking=False, is_global_zero=True)
+        callback.on_fit_start(trainer, task)
     callback.on_validation_batch_start(trainer, task, default_collate([ToyRows(1)[0]]), 0)
     callback.on_validation_epoch_end(trainer, task)
     assert len(caplog.messages) == 1 and "cannot stream" in caplog.messages[0] and callback.validations == 0

@@ -1,5 +1,6 @@
 """Pathfinder images: do two marked points lie on the same dashed contour? Many images are drawn at once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,7 @@ class ContourRule(Rule[LabelledSet]):
     num_distractors: int
     dash_length: float
     dash_thickness: float
-    gaps: tuple[float, ...]
+    gaps: Sequence[float]
     continuity: float
     seed_distance: float
     marker_radius: float

@@ -15,7 +15,7 @@ from lcsm.ops.chunk.loop import Call, ChunkRecurrence, run
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents
 from lcsm.ops.substeps import by_steps
-from lcsm.shapes import Factor, Inputs, Memory, Outputs, RealFactor, Resets, Tensor
+from lcsm.shapes import Factor, Inputs, Memory, Reads, RealFactor, Resets, Tensor, Writes
 from lcsm.structures import LOG_DECAY_FLOOR, Decaying, Diagonal, Structure
 
 
@@ -24,12 +24,12 @@ def chunk(
     problem: Problem,
     structure: Structure,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None = None,
     keep: bool = False,
     resets: Resets | None = None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """The recurrence of `reference`, in matrix products over chunks of 64 tokens.
 
     Serves a real diagonal whose factors each vary along N or along P but not along both: no decay, one per head, along

@@ -139,7 +139,7 @@ class Pass(NamedTuple):
 
 def received(
     end: Float[Tensor, "B H N"], scalar: bool, rows: int, segments: Segments | None
-) -> tuple[Float[Tensor, "... C C"], Float[Tensor, "B H #C N"]]:
+) -> tuple[Float[Tensor, "... rows rows"], Float[Tensor, "B H #rows #N"]]:
     """Gradients of the log-decays of a chunk: from the shares of its steps, and from the memory at its end.
 
     Args:

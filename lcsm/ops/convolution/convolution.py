@@ -21,8 +21,11 @@ from lcsm.ops.convolution.vandermonde import ConstantModes, accumulate, evaluate
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents
 from lcsm.ops.substeps import by_steps
-from lcsm.shapes import Factor, Float, Inputs, Memory, Outputs, Resets, Tensor
+from lcsm.shapes import Factor, Float, Inputs, Memory, Num, Reads, Resets, Tensor, Writes
 from lcsm.structures import Diagonal, Factored, Growing, LowRank, Register, Shift, Structure
+
+# expand or shrink of a constant system, its rows last
+Rows = Num[Tensor, "#H #P #N"]
 
 
 @by_steps
@@ -30,12 +33,12 @@ def convolution(
     problem: Problem,
     structure: Structure,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None = None,
     keep: bool = False,
     resets: Resets | None = None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """outputs = kernel * inputs + what the memory still gives; arguments and results as in `ops.reference`.
 
     Serves every structure but `Dense`, with factors that are constant in time. Modes that are constant in time, but
@@ -54,7 +57,7 @@ def convolution(
         return run(problem, structure, inputs, expand, shrink, memory, keep, resets)
 
 
-def _one_kernel(problem: Problem, expand: Factor, shrink: Factor) -> bool:
+def _one_kernel(problem: Problem, expand: Writes, shrink: Factor) -> bool:
     """Whether outputs are the inputs convolved with one kernel, once the oscillation is constant."""
     return problem.reads == "vector" and all(tuple(value.shape[:2]) == (1, 1) for value in (expand, shrink))
 
@@ -63,12 +66,12 @@ def _convolution(
     problem: Problem,
     structure: Structure,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None,
     keep: bool,
     resets: Resets | None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """As `convolution`, for what it serves."""
     batch, length = extents(structure, inputs, expand, shrink)
     # a memory of no rows has the type of a whole one
@@ -142,7 +145,7 @@ def _convolve(inputs: Tensor, kernel: Float[Tensor, "#H #P T"], resets: Resets |
 class _Diagonal:
     """Kernel, fading memory and final memory of constant modes."""
 
-    def __init__(self, problem: Problem, structure: Diagonal, expand: Factor, shrink: Factor, dtype: torch.dtype):
+    def __init__(self, problem: Problem, structure: Diagonal, expand: Rows, shrink: Rows, dtype: torch.dtype):
         size = problem.state_dim
         log, angle = structure.log(0, 1)[0, 0].mT.to(dtype), structure.angle(0, 1)
         if angle is not None:
@@ -158,7 +161,16 @@ class _Diagonal:
         """Re of shrink^T modes^j expand, [#H #P L]."""
         return self._evaluate(self.doubled * self.shrink * self.expand, length)
 
-    def _evaluate(self, weights: Factor, length: int) -> Tensor:
+    def _evaluate(
+        self,
+        weights: Num[
+            Tensor,
+            (
+                ...  # N
+            ),
+        ],
+        length: int,
+    ) -> Tensor:
         dtype = self.modes.log_decay.dtype
         weights = weights.to(dtype.to_complex() if weights.is_complex() else dtype)
         return evaluate(weights.expand(*weights.shape[:-1], self.modes.log_decay.shape[-1]), self.modes, length)
@@ -177,7 +189,7 @@ class _Diagonal:
 class _Shift:
     """Kernel, fading memory and final memory of a shift register of the last N inputs."""
 
-    def __init__(self, problem: Problem, expand: Factor, shrink: Factor, dtype: torch.dtype):
+    def __init__(self, problem: Problem, expand: Rows, shrink: Rows, dtype: torch.dtype):
         size = problem.state_dim
         self.expand, self.shrink = (value.to(dtype).expand(*value.shape[:2], size) for value in (expand, shrink))
         # inputs that enter at the newest row only need no correlation of expand and shrink

@@ -16,7 +16,7 @@ from lcsm.ops.convolution.packing import by_sequence
 from lcsm.ops.convolution.vandermonde import ConstantModes, Parts, levels
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents, read_all
-from lcsm.shapes import Factor, Float, Inputs, Memory, Outputs, Resets, Tensor
+from lcsm.shapes import Factor, Float, Inputs, Memory, Reads, Resets, Tensor, Writes
 from lcsm.structures import Diagonal
 
 
@@ -24,12 +24,12 @@ def mode_convolution(
     problem: Problem,
     structure: Diagonal,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None = None,
     keep: bool = False,
     resets: Resets | None = None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """Powers of the factor, convolved with what is written; arguments and results as in `ops.reference`.
 
     All memories are built, [B L H N P], and their spectra.

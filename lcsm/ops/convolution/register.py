@@ -7,7 +7,7 @@ import torch
 from lcsm.ops.convolution.fourier import good_size
 from lcsm.ops.convolution.vandermonde import ConstantModes, accumulate, evaluate, power
 from lcsm.ops.problem import Problem
-from lcsm.shapes import Factor, Float, Tensor
+from lcsm.shapes import Float, Num, Tensor
 from lcsm.structures import LOG_DECAY_FLOOR, Factored
 
 
@@ -31,8 +31,8 @@ class RegisterSystem:
         self,
         problem: Problem,
         structure: Factored,
-        expand: Factor,
-        shrink: Factor,
+        expand: Num[Tensor, "#H #P #N"],
+        shrink: Num[Tensor, "#H #P #N"],
         dtype: torch.dtype,
     ) -> None:
         factors = structure.factors[0, 0].mT.to(torch.complex128)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from lcsm.shapes import Factor, Float, Num, Tensor
+from lcsm.shapes import Factor, Float, Num, Tensor, Writes
 from lcsm.structures import LowRank
 
 # One block of frequencies; there are many, and each is recomputed in the backward pass.
@@ -42,7 +42,7 @@ def circle(length: int, dtype: torch.dtype) -> Circle:
     return Circle(length + length % 2, 1e-8)
 
 
-def kernel(structure: LowRank, expand: Factor, shrink: Factor, length: int, pairs: bool) -> Float[Tensor, "H length"]:
+def kernel(structure: LowRank, expand: Writes, shrink: Factor, length: int, pairs: bool) -> Float[Tensor, "H length"]:
     """The impulse response after 0 .. length - 1 steps, [H L]; real part, twice that for pairs.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from lcsm.shapes import Factor, Float, Memory, Num, Tensor
+from lcsm.shapes import Factor, Float, Memory, Num, Tensor, Writes
 from lcsm.structures import LowRank, in_double
 
 
@@ -41,7 +41,7 @@ def krylov(
     return found[..., :count]
 
 
-def kernel(structure: LowRank, expand: Factor, shrink: Factor, length: int, pairs: bool) -> Float[Tensor, "H L"]:
+def kernel(structure: LowRank, expand: Writes, shrink: Factor, length: int, pairs: bool) -> Float[Tensor, "H L"]:
     """The impulse response after 0 .. length - 1 steps; arguments as in `resolvent.kernel`.
 
     Powers up to about sqrt(L) meet powers of A^sqrt(L) in one product.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-from lcsm.shapes import Factor, Float, Tensor
+from lcsm.shapes import Float, Num, Tensor
 
 
 class ConstantModes(NamedTuple):
@@ -28,7 +28,7 @@ class Parts(NamedTuple):
     imaginary: Tensor | None
 
     @staticmethod
-    def of(value: Factor) -> Parts:
+    def of(value: Tensor) -> Parts:
         return Parts(value.real, value.imag) if value.is_complex() else Parts(value, None)
 
     def times(self, other: Parts) -> Parts:
@@ -70,7 +70,7 @@ class _Powers(torch.autograd.Function):
         return d_log_decay.sum_to_size(ctx.shapes[0]), d_phase.sum_to_size(ctx.shapes[1]), None
 
 
-def powers(modes: ConstantModes, exponents: Float[Tensor, " E"]) -> Parts:
+def powers(modes: ConstantModes, exponents: Num[Tensor, " E"]) -> Parts:
     """Modes to the given powers, [... E N]."""
     exponents = exponents.to(modes.log_decay.dtype)
     if modes.phase is None:
@@ -92,7 +92,7 @@ def levels(modes: ConstantModes, length: int) -> tuple[Parts, Parts]:
     return powers(modes, steps[:fine]), powers(modes, steps[:coarse] * fine)
 
 
-def evaluate(weights: Factor, modes: ConstantModes, length: int) -> Float[Tensor, "... L"]:
+def evaluate(weights: Num[Tensor, "... N"], modes: ConstantModes, length: int) -> Float[Tensor, "... L"]:
     """Re sum over n of weights_n modes_n^j for j = 0..length-1; weights [... N]."""
     fine, coarse = levels(modes, length)
     coarse = coarse.times(Parts.of(weights.unsqueeze(-2)))
@@ -104,7 +104,7 @@ def evaluate(weights: Factor, modes: ConstantModes, length: int) -> Float[Tensor
     return found if found.shape[-1] == length else found[..., :length]
 
 
-def accumulate(values: Float[Tensor, "... L"], modes: ConstantModes) -> Factor:
+def accumulate(values: Float[Tensor, "... L"], modes: ConstantModes) -> Num[Tensor, "... N"]:
     """Sum over j of modes_n^j values_j, [... N]."""
     length = values.shape[-1]
     fine, coarse = levels(modes, length)

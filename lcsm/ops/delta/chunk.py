@@ -18,6 +18,7 @@ SMALLEST_WEIGHT = 1e-35
 
 Pairs = Float[Tensor, "B H C C"]
 Vectors = Float[Tensor, "B H C N"]
+Values = Float[Tensor, "B H C P"]
 
 
 class DeltaSteps(NamedTuple):
@@ -33,7 +34,7 @@ class DeltaSteps(NamedTuple):
     right: Vectors
     left: Vectors | None
     expand: Vectors
-    inputs: Vectors
+    inputs: Values
     beta: Float[Tensor, "B H C 1"] | None
 
     def directions(self) -> list[Vectors]:
@@ -50,7 +51,7 @@ class Solved(NamedTuple):
     """
 
     inverse: Pairs
-    erased: Vectors
+    erased: Values
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class DeltaChunk:
     segments: Segments | None
     exclusive: bool
 
-    def forward(self, steps: DeltaSteps, memory: Memory) -> tuple[Vectors, Memory, Solved]:
+    def forward(self, steps: DeltaSteps, memory: Memory) -> tuple[Values, Memory, Solved]:
         """Outputs [B H C P], the memory after the chunk [B H N P], and what `backward` needs."""
         directions, inputs = steps.directions(), steps.inputs
         erased = self._start(self.before, steps.right) @ memory
@@ -93,7 +94,7 @@ class DeltaChunk:
         return outputs, memory, Solved(inverse, erased)
 
     def backward(
-        self, steps: DeltaSteps, memory: Memory, solved: Solved, d_outputs: Vectors, d_memory: Memory
+        self, steps: DeltaSteps, memory: Memory, solved: Solved, d_outputs: Values, d_memory: Memory
     ) -> tuple[DeltaSteps, Memory]:
         """Gradients of the steps and of the memory before the chunk."""
         directions, inputs = steps.directions(), steps.inputs
@@ -162,7 +163,7 @@ class DeltaChunk:
         return pairs if self.segments is None else pairs.mul_(self.segments.same)
 
 
-def inverted(lower: Pairs) -> Pairs:
+def inverted(lower: Float[Tensor, "*heads C C"]) -> Float[Tensor, "*heads C C"]:
     """Inverse of the identity plus a strictly lower triangle.
 
     Substitution row by row: powers of the triangle (a Neumann series) are as fast but useless where keys repeat, since

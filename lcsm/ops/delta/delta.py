@@ -16,7 +16,7 @@ from lcsm.ops.delta.loop import DeltaRecurrence, run
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents
 from lcsm.ops.substeps import by_steps
-from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
+from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
 from lcsm.structures import Delta, LowRank, Structure
 
 
@@ -25,12 +25,12 @@ def delta(
     problem: Problem,
     structure: Structure,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None = None,
     keep: bool = False,
     resets: Resets | None = None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """The recurrence of `reference` for a real LowRank of rank one, in matrix products over chunks of 64 steps.
 
     Serves no decay, one per head and one along N, of any beta; several steps per token; exclusive reads. Where the
@@ -68,7 +68,7 @@ def delta(
     return outputs, memory if keep else None
 
 
-def _served(problem: Problem, structure: Structure, expand: Factor, shrink: Factor) -> LowRank:
+def _served(problem: Problem, structure: Structure, expand: Writes, shrink: Factor) -> LowRank:
     """The structure, if this algorithm serves the problem."""
     served = {
         "kind=low_rank": problem.kind == "low_rank" and type(structure) in (LowRank, Delta),
@@ -99,7 +99,7 @@ def _decay(structure: LowRank, length: int) -> LogDecay:
     return rows
 
 
-def _erasure(structure: LowRank, expand: Factor) -> tuple[Factor | None, Tensor | None]:
+def _erasure(structure: LowRank, expand: Writes) -> tuple[Factor | None, Tensor | None]:
     """The direction of what is erased, None where it is the expand; and then its beta."""
     if not isinstance(structure, Delta):
         return structure.left, None

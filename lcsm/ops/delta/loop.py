@@ -100,7 +100,7 @@ class DeltaPlan:
                 taken.append(self.complete(index, values))
         return DeltaSteps._make(taken)
 
-    def complete(self, index: int, values: Piece) -> Piece:
+    def complete(self, index: int, values: Float[Tensor, "B H C _"]) -> Float[Tensor, "B H rows _"]:
         """Contiguous, with rows of zeros up to a power of two where decays are exact."""
         return filled(values, -2) if self.exact[index] else values.contiguous()
 
@@ -125,8 +125,8 @@ def run(
     right: Rows,
     left: Rows | None,
     expand: Rows,
-    inputs: Rows,
-    beta: Rows | None,
+    inputs: Float[Tensor, "B L H P"],
+    beta: Float[Tensor, "B L H 1"] | None,
     memory: Memory,
     decay: LogDecay | None,
     resets: Resets | None,
@@ -248,7 +248,7 @@ class DeltaDecayGradient:
         later, ends = received(end, self.scalar, stop - start, self.plan.segments(index, share.dtype))
         self.total[:, start:stop].copy_((later @ share + ends).transpose(1, 2))
 
-    def _share(self, values: Piece, gradient: Piece) -> Piece:
+    def _share(self, values: Piece, gradient: Piece) -> Float[Tensor, "B H C #N"]:
         return torch.linalg.vecdot(values, gradient)[..., None] if self.scalar else values * gradient
 
     def result(self) -> LogDecay:

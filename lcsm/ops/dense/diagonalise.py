@@ -15,7 +15,7 @@ from lcsm.ops.reference import blank_memory
 from lcsm.ops.rotate import rotate
 from lcsm.ops.steps.lockstep import lockstep
 from lcsm.ops.substeps import by_steps
-from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
+from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
 from lcsm.structures import LOG_DECAY_FLOOR, Dense, Diagonal
 
 # Eigenvectors whose condition number multiplies the rounding error to more than this are refused.
@@ -29,13 +29,13 @@ def diagonalise(
     problem: Problem,
     structure: Dense,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None = None,
     keep: bool = False,
     resets: Resets | None = None,
     inner: Callable[..., Any] | None = None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """A constant matrix in its eigenvectors: a complex diagonal; arguments and results as in `ops.reference`.
 
         matrix = V diag(lambda) V^-1,   memory = V modes,   modes_t = lambda modes_{t-1} + (V^-1 expand_t) input_t^T

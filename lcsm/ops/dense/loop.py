@@ -8,7 +8,7 @@ from lcsm.ops.problem import Problem
 from lcsm.ops.steps.block_scan import walk_blocks
 from lcsm.ops.steps.blocks import Ranges, StepBlock, Walk, ranges, total
 from lcsm.ops.substeps import by_steps
-from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
+from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
 from lcsm.structures import Dense
 
 STEPS = 16
@@ -20,12 +20,12 @@ def loop(
     problem: Problem,
     structure: Dense,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None = None,
     keep: bool = False,
     resets: Resets | None = None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """One matrix product per step, data-driven or constant; arguments and results as in `ops.reference`.
 
     The backward pass recomputes blocks of 16 steps. Costs 2 N^2 P operations per token and head.

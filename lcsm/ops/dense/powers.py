@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents
 from lcsm.ops.substeps import by_steps
-from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
+from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
 from lcsm.structures import Dense
 
 CHUNK = 16
@@ -33,12 +33,12 @@ def powers(
     problem: Problem,
     structure: Dense,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None = None,
     keep: bool = False,
     resets: Resets | None = None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """Chunks of 16 tokens, in which t reads shrink_t^T matrix^(t - s) expand_s of s; signature of `ops.reference`.
 
     Costs about C N^2 operations per token and head where `loop` costs 2 N^2 P, in few large products.

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents
 from lcsm.ops.steps.blocks import Contraction, Ranges, StepBlock, Walk, WalkPlan
-from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
+from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
 
 Cut = Callable[[int, int, int], tuple[Ranges, Ranges]]
 
@@ -27,12 +27,12 @@ def walk_blocks(
     problem: Problem,
     structure: Any,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None,
     keep: bool,
     resets: Resets | None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """Run one kind of walk over a whole call; the arguments after `cut` are those of `ops.reference`.
 
     Args:

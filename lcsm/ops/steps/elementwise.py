@@ -7,8 +7,8 @@ from lcsm.ops.reference import require_diagonal
 from lcsm.ops.steps.block_scan import walk_blocks
 from lcsm.ops.steps.blocks import Contraction, Ranges, StepBlock, Walk, ranges, total
 from lcsm.ops.substeps import by_steps
-from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
-from lcsm.structures import LOG_DECAY_FLOOR, Diagonal
+from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
+from lcsm.structures import LOG_DECAY_FLOOR, Diagonal, Structure
 
 # A block of memories stays near the second-level cache; the saved block starts are 1/32 of all memories, more only
 # where 32 steps would need a block of over 16 MB.
@@ -20,14 +20,14 @@ SHORTEST, LONGEST = 32, 128
 @by_steps
 def elementwise(
     problem: Problem,
-    structure: Diagonal,
+    structure: Structure,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None = None,
     keep: bool = False,
     resets: Resets | None = None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """Advance every memory entry by itself, block by block; arguments and results as in `ops.reference`.
 
     Serves every `Diagonal`, real or complex, also subclasses that override `log` or `angle` by functions that act on
@@ -36,7 +36,7 @@ def elementwise(
     Raises:
         ValueError: the structure is no `Diagonal`.
     """
-    require_diagonal(structure, "elementwise")
+    structure = require_diagonal(structure, "elementwise")
     return walk_blocks(SingleSteps, cut, problem, structure, inputs, expand, shrink, memory, keep, resets)
 
 

@@ -8,8 +8,8 @@ from lcsm.ops.steps.block_scan import walk_blocks
 from lcsm.ops.steps.blocks import Contraction, Ranges, StepBlock, ranges
 from lcsm.ops.steps.elementwise import DiagonalWalk
 from lcsm.ops.substeps import by_steps
-from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
-from lcsm.structures import Diagonal
+from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
+from lcsm.structures import Diagonal, Structure
 
 # Steps of a chunk, short enough that a step of all chunks of a block stays in the cache.
 CHUNK = 16
@@ -19,14 +19,14 @@ BLOCK_BYTES = 1 << 21
 @by_steps
 def lockstep(
     problem: Problem,
-    structure: Diagonal,
+    structure: Structure,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None = None,
     keep: bool = False,
     resets: Resets | None = None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """Step all chunks together, carry over whole chunks, add what was carried; signature of `ops.reference`.
 
     Serves every `Diagonal`, real or complex, whose decay and phase are constant in time. Powers of the factor are made
@@ -35,7 +35,7 @@ def lockstep(
     Raises:
         ValueError: the oscillation is data-driven, or the structure no `Diagonal`.
     """
-    require_diagonal(structure, "lockstep")
+    structure = require_diagonal(structure, "lockstep")
     lengths = {name: value.shape[1] for name, value in structure.tensors().items() if name not in ("gain", "log_gain")}
     if max(lengths.values()) > 1:
         raise ValueError(

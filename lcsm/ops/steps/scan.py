@@ -9,21 +9,21 @@ import torch
 from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents, read_all, require_diagonal
 from lcsm.ops.substeps import by_steps
-from lcsm.shapes import Factor, Inputs, Memory, Outputs, Resets, Tensor
-from lcsm.structures import Diagonal
+from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
+from lcsm.structures import Structure
 
 
 @by_steps
 def scan(
     problem: Problem,
-    structure: Diagonal,
+    structure: Structure,
     inputs: Inputs,
-    expand: Factor,
+    expand: Writes,
     shrink: Factor,
     memory: Memory | None = None,
     keep: bool = False,
     resets: Resets | None = None,
-) -> tuple[Outputs, Memory | None]:
+) -> tuple[Reads, Memory | None]:
     """Combine neighbouring steps in pairs, then pairs of pairs; arguments and results as in `ops.reference`.
 
     Memory: several tensors of size B L H N P, twice that for the backward pass.
@@ -32,7 +32,7 @@ def scan(
         ValueError: the structure is no `Diagonal`.
     Source: Blelloch 1990, in the form of `jax.lax.associative_scan`.
     """
-    require_diagonal(structure, "scan")
+    structure = require_diagonal(structure, "scan")
     batch, length = extents(structure, inputs, expand, shrink)
     blank = blank_memory(problem, structure, inputs, expand, batch)
     before = blank if memory is None else memory.to(torch.promote_types(blank.dtype, memory.dtype))

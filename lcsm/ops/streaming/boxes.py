@@ -56,7 +56,7 @@ class SummedTape(Tape):
         sums: those of kind k and level l at row start[k][l] + position modulo their capacity, [rows B C].
     """
 
-    sums: Float[Tensor, "M B C"]
+    sums: Float[Tensor, "rows B C"]
 
 
 def enlarged(piece: Piece, mode: Literal["nearest", "linear"]) -> Float[Tensor, "T C"]:

@@ -42,9 +42,9 @@ class Tiles(Convolver):
         # the largest lag must fit into a tile
         self.capacity = max(base, 1 << (len(kernel) - 2).bit_length() if len(kernel) > 1 else base)
         self.reversed = kernel[:base].flip(0)[:, None].contiguous()
-        self.spectra: dict[int, Complex[Tensor, "F C"]] = {}
+        self.spectra: dict[int, Complex[Tensor, "C F"]] = {}
 
-    def spectrum(self, size: int) -> Complex[Tensor, "F 1 C"]:
+    def spectrum(self, size: int) -> Complex[Tensor, "C F"]:
         """Spectrum of the first 2 `size` taps."""
         if size not in self.spectra:
             self.spectra[size] = torch.fft.rfft(self.taps[: 2 * size].t().contiguous(), n=2 * size)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from lcsm.parameters import cached_unless_grad, mark
-from lcsm.shapes import Factor, Stream, Tensor
+from lcsm.shapes import Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.decay.axes import log_sigmoid_decay
 from lcsm.stages.settings import positive
@@ -45,7 +45,7 @@ class OrthogonalDecay(Oscillation):
             self.logits = mark(nn.Parameter(std * torch.randn(num_heads, state_dim)), group="oscillation")
 
     def forward(
-        self, x: Stream, expand: Factor, past: Tensor | None = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Tensor | None = None, context: Context | None = None
     ) -> tuple[Dense, Tensor | None]:
         # the exponential costs more than a step of a stream
         mixing = cached_unless_grad(past)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from lcsm.shapes import Factor, Float, Stream, Tensor
+from lcsm.shapes import Float, Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.decay.axes import AXES, sizes
 from lcsm.stages.settings import choose, positive
@@ -128,7 +128,7 @@ class FixedDecay(Oscillation):
         self.register_buffer("angles", angles, persistent=False)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         phase = None if self.angles is None else widen(self.angles)
         return Diagonal(log_decay=widen(self.log_decay), phase=phase), past
@@ -153,7 +153,7 @@ class UniformRotation(Oscillation):
         self.register_buffer("angle", torch.full((1, 1, 1, 1, 1), angle), persistent=False)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         angle = widen(self.angle)
         return Diagonal(log_decay=torch.zeros_like(angle), phase=angle), past

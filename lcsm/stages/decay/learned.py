@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Stream
+from lcsm.shapes import Stream, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.decay.axes import AXES, log_sigmoid_decay, sizes
 from lcsm.stages.settings import positive
@@ -42,6 +42,6 @@ class LearnedDecay(Oscillation):
         self.logits = mark(nn.Parameter(std * torch.randn(shape)), group="oscillation")
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         return Diagonal(log_decay=log_sigmoid_decay(self.logits, self.tau)[None, None]), past

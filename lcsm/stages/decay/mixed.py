@@ -11,7 +11,7 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, RealFactor, Stream, Tensor
+from lcsm.shapes import RealFactor, Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.decay.axes import AXES, sizes
 from lcsm.stages.settings import positive
@@ -85,7 +85,7 @@ class Mixed(Oscillation):
         self.register_buffer("temperature", temperature, persistent=False)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         structure = MixedDiagonal(
             log_decay=torch.zeros_like(self.temperature),

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from lcsm.shapes import Factor, Stream, Tensor
+from lcsm.shapes import Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.structures import Context, Diagonal, widen
 
@@ -24,6 +24,6 @@ class Ones(Oscillation):
         self.register_buffer("zero", torch.zeros(1, 1, 1, 1, 1), persistent=False)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         return Diagonal(log_decay=widen(self.zero)), past

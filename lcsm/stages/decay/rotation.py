@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Float, Stream, Tensor
+from lcsm.shapes import Float, Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.decay.axes import log_sigmoid_decay
 from lcsm.stages.settings import positive
@@ -49,7 +49,7 @@ class Rotation(Oscillation):
         self.register_buffer("zero", torch.zeros(1, 1, 1, 1, 1), persistent=False)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         return Diagonal(log_decay=widen(self.zero), phase=widen(self.angles)[None, None, :, :, None]), past
 
@@ -72,7 +72,7 @@ class DataDrivenRotation(Oscillation):
         self.register_buffer("zero", torch.zeros(1, 1, 1, 1, 1), persistent=False)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         # angles add up over the sequence, and with them the rounding of a half-precision projection
         with torch.autocast(x.device.type, enabled=False):
@@ -103,7 +103,7 @@ class ComplexDecay(Oscillation):
         self.logits = mark(nn.Parameter(std * torch.randn(num_heads, state_dim)), group="oscillation")
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         log_decay = log_sigmoid_decay(self.logits, self.tau)[None, None, :, :, None]
         return Diagonal(log_decay=log_decay, phase=widen(self.angles)[None, None, :, :, None]), past

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lcsm.shapes import Factor, Float, Resets, Stream, Tensor
+from lcsm.shapes import Float, Resets, Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.segments import resets_of
 from lcsm.stages.settings import choose
@@ -75,7 +75,7 @@ class CumulativeSoftmax(Oscillation):
         self.projection = nn.Linear(input_dim, num_heads * state_dim, bias=False)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Running | None = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Running | None = None, context: Context | None = None
     ) -> tuple[Diagonal, Running]:
         logits = widen(self.projection(x)).unflatten(-1, self.sizes)
         carried = torch.full_like(logits[:, 0], self.log_start) if past is None else past

@@ -8,7 +8,7 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, RealFactor, Stream, Tensor
+from lcsm.shapes import Float, RealFactor, Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.settings import choose, positive
 from lcsm.stages.state_space.mamba import step_bias
@@ -132,7 +132,7 @@ class DeltaRule(Oscillation):
         if inner_decay:
             self.inner_logit = mark(nn.Parameter(torch.ones(num_heads)), group="oscillation")
 
-    def forward(self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None) -> tuple[Delta, Any]:
+    def forward(self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None) -> tuple[Delta, Any]:
         logits = widen(self.project(x)).unflatten(-1, (self.substeps, self.num_heads)).flatten(1, 2)
         beta = (self.largest_beta * torch.sigmoid(logits))[..., None, None]
         key = whole(expand, self.state_dim)
@@ -186,7 +186,7 @@ class EraseAndWrite(Oscillation):
         self.forget = ForgetGate(input_dim, num_heads, state_dim, channels, rate_range, step_range, lower_bound)
         self.register_buffer("one", torch.ones(1, 1, 1, 1, 1), persistent=False)
 
-    def forward(self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None) -> tuple[Delta, Any]:
+    def forward(self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None) -> tuple[Delta, Any]:
         num_heads, state_dim, value_dim = self.sizes
         key = whole(expand, state_dim)
         log_decay, right = decayed(self.forget, x, key, 1)
@@ -203,13 +203,15 @@ def rank_of(rank: int | Literal["value_dim"] | None, value_dim: int) -> int | No
     return int(positive("oscillation.rank", rank))
 
 
-def whole(expand: Factor, state_dim: int) -> Factor:
+def whole(expand: Writes, state_dim: int) -> Writes:
     """The expand itself with all of its rows: the same tensor unless it is constant along them."""
     expand = widen(expand)
     return expand if expand.shape[3] == state_dim else expand.expand(-1, -1, -1, state_dim, -1)
 
 
-def decayed(forget: ForgetGate | None, x: Stream, key: Factor, substeps: int) -> tuple[RealFactor, Factor]:
+def decayed(
+    forget: ForgetGate | None, x: Stream, key: Writes, substeps: int
+) -> tuple[Float[Tensor, "#B #S #H #N 1"], Writes]:
     """Log-decays of every step, which act before the first substep of a token, and the key after those decays.
 
     What is erased is found in the memory after its decay: right = decay key.

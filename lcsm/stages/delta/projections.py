@@ -7,7 +7,7 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Float, Inputs, Stream, Tensor
+from lcsm.shapes import Factor, Float, Inputs, Stream, Tensor, Writes
 from lcsm.stages.activation import ELEMENTWISE, Activation
 from lcsm.stages.base import Expand, Input, Shrink, Stage
 from lcsm.stages.settings import choose, positive
@@ -132,7 +132,7 @@ class UnitVector(Stage):
         chosen = choose(f"{self.group}.activation", activation, ELEMENTWISE)
         self.project = ActivatedProjection(input_dim, (substeps, groups, channels), kernel_size, chosen)
 
-    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
+    def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Writes, Any]:
         value, past = self.project(x, past, context)
         value = widen(value).flatten(1, 2)
         if self.rolls:
@@ -210,7 +210,7 @@ class CorrectedQuery(Query):
     def forward(
         self,
         x: Stream,
-        expand: Factor | None = None,
+        expand: Writes | None = None,
         structure: Structure | None = None,
         past: Any = None,
         context: Context | None = None,

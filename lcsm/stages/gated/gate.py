@@ -11,7 +11,7 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, RealFactor, Stream
+from lcsm.shapes import RealFactor, Stream, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.decay.axes import sizes
 from lcsm.stages.decay.rotation import angles
@@ -125,7 +125,7 @@ class Gate(Oscillation):
             return F.linear(widen(x), widen(self.turn.weight)).unflatten(-1, self.shapes[0])
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         decays = [
             self.log_decay(widen(projection(x)).unflatten(-1, shape))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.ops.cost import recurrent_flops
 from lcsm.ops.problem import Problem
 from lcsm.ops.recurrence import Recurrence
-from lcsm.shapes import Factor, Memory, Stream
+from lcsm.shapes import Factor, Float, Stream, Tensor, Writes
 from lcsm.stages.activation import ACTIVATIONS
 from lcsm.stages.base import Shrink
 from lcsm.stages.segments import resets_of
@@ -62,11 +60,11 @@ class SlotShrink(Shrink):
     def forward(
         self,
         x: Stream,
-        expand: Factor | None = None,
+        expand: Writes | None = None,
         structure: Structure | None = None,
-        past: Memory | None = None,
+        past: Float[Tensor, "B H K N"] | None = None,
         context: Context | None = None,
-    ) -> tuple[Factor, Any]:
+    ) -> tuple[Factor, Float[Tensor, "B H K N"]]:
         slots = self.recurrence.problem.value_dim
         gain = structure.gain if isinstance(structure, Diagonal) and structure.phase is None else None
         if not isinstance(structure, Diagonal) or gain is None or gain.shape[3:] != (slots, 1):

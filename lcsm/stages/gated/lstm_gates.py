@@ -11,7 +11,7 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark, own_start
-from lcsm.shapes import Factor, Stream
+from lcsm.shapes import Stream, Writes
 from lcsm.stages.activation import soft_capped
 from lcsm.stages.base import Oscillation
 from lcsm.stages.settings import positive
@@ -60,7 +60,7 @@ class ExponentialInputGate(Oscillation):
             mark(projection.bias)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         forget, weight = (
             soft_capped(widen(projection(x)), self.soft_cap)[..., None, None]
@@ -91,7 +91,7 @@ class NormalisedGates(Oscillation):
         self.project_input = nn.Linear(input_dim, num_heads, bias=False)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         forget, write = (
             F.logsigmoid(widen(projection(x)))[..., None, None]

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Stream, Tensor
+from lcsm.shapes import Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.gated.channels import BlockLinear
 from lcsm.stages.segments import resets_of
@@ -90,7 +90,7 @@ class RgLru(Oscillation):
         self.rate = mark(nn.Parameter(torch.expm1(-0.5 * square.log()).log()), group="oscillation")
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         rate = F.softplus(widen(self.rate)).repeat(self.repeats)
         log_decay = -self.c * torch.sigmoid(widen(self.gate(x))) * rate

@@ -13,6 +13,7 @@ from lcsm.ops.problem import Problem
 from lcsm.ops.recurrence import Recurrence
 from lcsm.parameters import mark
 from lcsm.shapes import Float, Tensor
+from lcsm.stages.base import Shrink
 from lcsm.stages.long_convolution.base import KernelShrink, rows
 from lcsm.stages.long_convolution.modal import ModalKernel
 from lcsm.stages.segments import resets_of
@@ -37,7 +38,7 @@ class ShiftBlock(nn.Module):
 
     newest: Tensor
 
-    def __init__(self, shrink: KernelShrink | ModalKernel, lags: int) -> None:
+    def __init__(self, shrink: Shrink, lags: int) -> None:
         super().__init__()
         if not isinstance(shrink, (KernelShrink, ModalKernel)):
             raise UsageError(

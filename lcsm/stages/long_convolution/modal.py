@@ -19,7 +19,7 @@ from lcsm.errors import UsageError
 from lcsm.ops.problem import Problem
 from lcsm.ops.recurrence import Recurrence
 from lcsm.parameters import cached_unless_grad, mark
-from lcsm.shapes import Complex, Factor, Float, Stream, Tensor
+from lcsm.shapes import Complex, Factor, Float, Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation, Shrink
 from lcsm.stages.segments import resets_of
 from lcsm.structures import LOG_DECAY_FLOOR, Context, Eigenvalues, Factored, Register, widen
@@ -64,7 +64,7 @@ class ModalOscillation(Oscillation):
         return kind(log_decay=log.to(values.real.dtype), phase=wide.angle().to(values.real.dtype), factors=values)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Factored | None = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Factored | None = None, context: Context | None = None
     ) -> tuple[Factored, Factored]:
         before = cached_unless_grad(past)
         found = self.structure() if before is None else before
@@ -138,8 +138,9 @@ class ModalKernel(Shrink):
     ) -> tuple[Float[Tensor, "B L H P"], tuple[Any, ...]]:
         """Convolve values; `past` is what the last call returned, None at the start of a sequence."""
         memory, structure, read = past if past is not None else (None, None, None)
-        structure, _ = self.oscillation(values, self.newest, structure)
-        read, _ = self.weights(values, read)
+        x = values.flatten(2)
+        structure, _ = self.oscillation(x, self.newest, structure)
+        read, _ = self.weights(x, read)
         written = self.recurrence.write(structure, values, self.newest)
         outputs, memory = self.recurrence.run(written, read, memory, True, resets_of(context))
         return outputs, (memory, structure, read)

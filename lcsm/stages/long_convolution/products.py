@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from lcsm.errors import UsageError
+from lcsm.ops.streaming.base import Place
 from lcsm.shapes import Float, Inputs, Stream, Tensor
 from lcsm.stages.base import READERS, Input, Source
 from lcsm.stages.long_convolution.base import KernelShrink
@@ -15,6 +16,9 @@ from lcsm.stages.long_convolution.block import Past, ShiftBlock
 from lcsm.stages.settings import positive
 from lcsm.stages.short_convolution import ShortConvolution
 from lcsm.structures import Context
+
+# What a convolution keeps from call to call: of a `ShiftBlock`, or of the stream that replaces it.
+Kept = Past | Place
 
 
 class HyenaSource(Source):
@@ -86,8 +90,8 @@ class HyenaInput(Input):
         self.blocks = nn.ModuleList(ShiftBlock(shrink(), state_dim) for _ in range(order - 2))
 
     def forward(
-        self, x: Stream, past: list[Past] | None = None, context: Context | None = None
-    ) -> tuple[Inputs, list[Past]]:
+        self, x: Stream, past: list[Kept] | None = None, context: Context | None = None
+    ) -> tuple[Inputs, list[Kept]]:
         *factors, value = x.unflatten(-1, self.parts).unbind(2)
         value, kept = value * factors.pop(), []
         for index, block in enumerate(self.blocks):
@@ -132,7 +136,7 @@ class ShiftedProduct(Input):
         self.project_value = nn.Linear(input_dim, width, bias=bias)
         self.block = ShiftBlock(shrink(), int(positive("input.lags", lags)))
 
-    def forward(self, x: Stream, past: Past | None = None, context: Context | None = None) -> tuple[Inputs, Past]:
+    def forward(self, x: Stream, past: Kept | None = None, context: Context | None = None) -> tuple[Inputs, Kept]:
         key, value = (projection(x).unflatten(-1, self.sizes) for projection in (self.project_key, self.project_value))
         key, past = self.block(key, past, context)
         return key * value, past

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lcsm.shapes import Factor, Stream
+from lcsm.shapes import Stream, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.structures import Context, Shift
 
@@ -18,5 +18,5 @@ class ShiftRegister(Oscillation):
 
     kind = "shift"
 
-    def forward(self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None) -> tuple[Shift, Any]:
+    def forward(self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None) -> tuple[Shift, Any]:
         return Shift(), past

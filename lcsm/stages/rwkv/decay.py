@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lcsm.parameters import mark, own_start
-from lcsm.shapes import Factor, RealFactor, Stream
+from lcsm.shapes import RealFactor, Stream, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.rwkv.bonus import depth
 from lcsm.stages.settings import choose
@@ -64,7 +64,7 @@ class ExponentialRate(Oscillation):
         return -log_rate.exp()
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         return Diagonal(log_decay=self.log_decay(x)), past
 
@@ -96,7 +96,7 @@ class WeightedRate(ExponentialRate):
         self.projection = nn.Linear(input_dim, num_heads, bias=False)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         log_gain = widen(self.projection(x))[..., None, None]
         return Diagonal(log_decay=self.log_decay(x), log_gain=log_gain), past

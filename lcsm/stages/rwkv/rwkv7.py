@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Float, Stream, Tensor
+from lcsm.shapes import Float, Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.delta.delta_rule import whole
 from lcsm.stages.rwkv.bonus import depth
@@ -68,7 +68,7 @@ class Rwkv7(Oscillation):
         self.mix = mark(nn.Parameter(torch.full(self.sizes, 1.02)))
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[LowRank, Any]:
         decay, rate = x.chunk(2, -1) if self.parts == 2 else (x, x)
         log_decay = -LARGEST_RATE * torch.sigmoid(widen(self.log_decay(decay))).unflatten(-1, self.sizes)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from lcsm.shapes import Factor, Stream, Tensor
+from lcsm.shapes import Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.settings import choose, positive
 from lcsm.stages.state_space import hippo
@@ -90,7 +90,7 @@ class Dss(SharedModes):
             self.gain = None
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         log_decay, phase, rates = self.rates()
         gain = exponential_minus_one(log_decay, phase) / rates if self.scale else None
@@ -134,7 +134,7 @@ class DssSoftmax(SharedModes):
         )
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal | Growing, Any]:
         log_decay, phase, rates = self.rates()
         grows = (log_decay > 0).to(log_decay.dtype)

@@ -9,7 +9,7 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Stream
+from lcsm.shapes import Stream, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.settings import positive
 from lcsm.structures import Context, Diagonal, widen
@@ -61,7 +61,7 @@ class Lru(Oscillation):
         self.gamma = mark(nn.Parameter(0.5 * torch.log1p(-square)), group="oscillation")
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         nu, theta, gamma = (widen(value)[None, None, ..., None].exp() for value in (self.nu, self.theta, self.gamma))
         return Diagonal(log_decay=-nu, phase=theta, gain=gamma), past

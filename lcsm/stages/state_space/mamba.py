@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lcsm.parameters import mark, own_start
-from lcsm.shapes import Factor, Float, Stream, Tensor
+from lcsm.shapes import Float, Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.state_space.discretisation import log_uniform_steps
 from lcsm.stages.state_space.spectrum import inverse_softplus
@@ -64,7 +64,7 @@ class DataDrivenStep(Oscillation):
             self.bias = mark(nn.Parameter(step_bias(num_heads * value_dim, step_range)), group="oscillation")
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         logits = widen(self.expand_step(self.reduce(x)))
         step = F.softplus(logits if self.bias is None else logits + self.bias).unflatten(-1, self.sizes)

@@ -8,7 +8,7 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Factor, Stream
+from lcsm.shapes import Stream, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.state_space.mamba import step_bias
 from lcsm.structures import Context, Diagonal, widen
@@ -52,7 +52,7 @@ class HeadStep(Oscillation):
         self.projection = nn.Linear(input_dim, num_heads, bias=False)
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         step = F.softplus(widen(self.projection(x)) + self.bias)
         step = (step if self.step_limit is None else step.clamp(*self.step_limit))[..., None, None]

@@ -9,7 +9,7 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.parameters import mark
-from lcsm.shapes import Complex, Factor, Float, Stream, Tensor
+from lcsm.shapes import Complex, Float, Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.state_space.discretisation import Rates, check_rate, choose_rule
 from lcsm.stages.state_space.spectrum import PartMap
@@ -91,7 +91,7 @@ class Modes(Oscillation):
         return imaginary
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Diagonal, Any]:
         rates = self.rates()
         if not self.irregular:

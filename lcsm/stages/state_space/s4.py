@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from lcsm.ops.convolution.step_powers import advance_by, step_matrix
-from lcsm.shapes import Complex, Factor, Float, Stream, Tensor
+from lcsm.shapes import Complex, Factor, Float, Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation
 from lcsm.stages.state_space import hippo
 from lcsm.stages.state_space.discretisation import (
@@ -108,7 +108,7 @@ class S4(Oscillation):
         return rates, torch.view_as_complex(widen(self.low_rank))[None, None, ..., None]
 
     def forward(
-        self, x: Stream, expand: Factor, past: Any = None, context: Context | None = None
+        self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[LowRank, Any]:
         rates, low_rank = self.system()
         log_decay, phase, _ = bilinear(rates)

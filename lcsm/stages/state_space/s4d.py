@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from lcsm.errors import UsageError
-from lcsm.shapes import Complex, Float, Tensor
+from lcsm.shapes import Complex, Num, Tensor
 from lcsm.stages.settings import choose
 from lcsm.stages.state_space import hippo
 from lcsm.stages.state_space.discretisation import log_uniform_steps
@@ -47,7 +47,7 @@ INITS = {
 }
 
 
-def spread(rates: Tensor, num_heads: int, tied: bool) -> Float[Tensor, "H N"]:
+def spread(rates: Num[Tensor, " N"], num_heads: int, tied: bool) -> Num[Tensor, "#H N"]:
     """The same rates for every head: one row that all of them share, or one row each."""
     return rates[None] if tied else rates.repeat(num_heads, 1)
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lcsm.ops.steps import lockstep as module
+from lcsm.ops.steps.blocks import Contraction
 from lcsm.ops.steps.lockstep import lockstep
 from lcsm.structures import Diagonal
 from tests.ops.agreement import (
@@ -77,7 +78,7 @@ def test_data_driven_decay_is_refused():
 
 def test_float64_table_keeps_float32_powers_exact():
     leaves = {"log_decay": torch.full((1, 1, 1, 1, 1), -1e-4), "phase": torch.full((1, 1, 1, 1, 1), 3.0)}
-    walk = module.LockStep(Diagonal(**leaves), None, 32, None)
+    walk = module.LockStep(Diagonal(**leaves), None, 32, Contraction())
     expected = torch.exp(torch.complex(*(leaf.double() for leaf in leaves.values())) * module.CHUNK)
     assert (walk.powers[-1] - expected).abs().max() < 1e-7
 

@@ -233,8 +233,6 @@ def test_oscillations_without_memory_of_their_own_keep_nothing(option: str):
     ("option", "changes", "text"),
     [
         ("diag", {"tau": 0}, "oscillation.tau=0"),
-        ("diag", {"axes": "full"}, "oscillation.axes='full'"),
-        ("learned", {"axes": "outer"}, "oscillation.axes='outer'"),
         ("mixed_a", {"weights": "rows"}, "oscillation.weights='rows'"),
         ("ssm", {"step_range": [0.1, 0.001]}, "oscillation.step_range=[0.1, 0.001]"),
         ("ssm", {"step_range": []}, "oscillation.step_range=[]"),

@@ -146,11 +146,11 @@ def test_mlstm_divides_by_its_normaliser_and_by_one_at_least():
 
 
 def test_mamba_discretises_its_rates_with_the_step_of_each_channel():
-    mixer, x = mixer_of("mamba", "mixer.output.gate=none")
+    mixer, x = mixer_of("mamba", "mixer.output.gate=none", f"mixer.value_dim={D}", f"source.width={D}")
     seen, stage = mixer.source(x)[0]["input"], mixer.oscillation
     step = F.softplus(stage.expand_step(stage.reduce(seen)) + stage.bias)
     write, read = mixer.expand.projection(seen), mixer.shrink.projection(seen)
-    memory, outputs = torch.zeros(B, 16, 2 * D, dtype=torch.float64), mixer(x)[0]
+    memory, outputs = torch.zeros(B, 16, D, dtype=torch.float64), mixer(x)[0]
     for t in range(L):
         decay = (-stage.log_rate[0].exp() * step[:, t, None]).exp()
         memory = decay * memory + write[:, t, :, None] * (step[:, t] * seen[:, t])[:, None]
@@ -170,10 +170,10 @@ def test_lrn_gates_what_it_writes_and_what_it_keeps():
 
 
 def test_mingru_in_log_space_writes_positive_candidates():
-    mixer, x = mixer_of("mingru", "input=mingru_log", "mixer.output.gate=none")
+    mixer, x = mixer_of("mingru", "input=mingru_log", "mixer.output.gate=none", f"mixer.num_heads={D}")
     keep, value = mixer.oscillation.projections[0](x).sigmoid(), mixer.input.projection(x)
     candidate = torch.where(value >= 0, value + 0.5, value.sigmoid())
-    memory, outputs = torch.zeros(B, 2 * D, dtype=torch.float64), mixer(x)[0]
+    memory, outputs = torch.zeros(B, D, dtype=torch.float64), mixer(x)[0]
     for t in range(L):
         memory = keep[:, t] * memory + (1 - keep[:, t]) * candidate[:, t]
         torch.testing.assert_close(outputs[:, t], memory)

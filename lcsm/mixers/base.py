@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,7 @@ from lcsm.shapes import Float, Stream, Tensor
 from lcsm.structures import Context
 
 
-class Mixer(nn.Module):
+class Mixer(nn.Module, ABC):
     """Mixes tokens: forward(x, state, context) -> outputs, state.
 
     No state in, none out (training); `initial_state()` starts a stream. Splitting a sequence anywhere and carrying the
@@ -32,9 +33,9 @@ class Mixer(nn.Module):
         """Whether the memory can be carried from token to token."""
         return self.causal_setting is None and type(self).initial_state is not Mixer.initial_state
 
+    @abstractmethod
     def forward(self, x: Stream, state: Any = None, context: Context | None = None) -> tuple[Stream, Any]:
         """Mix the tokens of x, [B L D] -> [B L D]."""
-        raise TypeError(f"{type(self).__name__} must define forward(x, state, context)")
 
     def share_dropout(self, dropout: nn.Module) -> None:
         """Let a dropout act on what the last projection or gate reads."""
@@ -53,18 +54,18 @@ class Mixer(nn.Module):
         """The state before the first token of a stream."""
         raise TypeError(f"{type(self).__name__} must define initial_state()")
 
+    @abstractmethod
     def state_size(self, length: int) -> int:
         """Real numbers that one sequence keeps after `length` tokens."""
-        raise TypeError(f"{type(self).__name__} must define state_size(length)")
 
+    @abstractmethod
     def recurrence_flops(self, length: int) -> int:
         """Multiplications and additions per token of the memory itself, at position `length`, projections left out."""
-        raise TypeError(f"{type(self).__name__} must define recurrence_flops(length)")
 
+    @abstractmethod
     def choice(self, device: str) -> AlgorithmChoice:
         """The algorithm that `forward` runs on a type of device, and why that one."""
-        raise TypeError(f"{type(self).__name__} must define choice(device)")
 
+    @abstractmethod
     def costs(self, length: int, device: str) -> dict[str, Cost]:
         """Costs of each algorithm that a type of device could run for `length` tokens, by name, best first."""
-        raise TypeError(f"{type(self).__name__} must define costs(length, device)")

@@ -1,5 +1,6 @@
 """Channel mixers: what follows the token mixer in a block."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -16,15 +17,15 @@ class Channel(nn.Module):
     """Mixes the channels of each token, [B L D] -> [B L D]."""
 
 
-class StatefulChannel(Channel):
+class StatefulChannel(Channel, ABC):
     """A channel mixer that also sees earlier tokens: forward(x, past, context) -> value, past.
 
     As in a stage, `past` is None at the start of a sequence, otherwise what the last call returned.
     """
 
+    @abstractmethod
     def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Stream, Any]:
         """Mix the channels of x, [B L D]."""
-        raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
 
     def state_size(self) -> int:
         """Real numbers that one sequence keeps in `past`."""

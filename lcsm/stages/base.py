@@ -18,6 +18,7 @@ are given by the builder; every other one is a key of the YAML and has no defaul
     memory              state S             state h                   hidden state
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Any
 
@@ -57,7 +58,7 @@ class Stage(nn.Module):
         return 0
 
 
-class Source(Stage):
+class Source(Stage, ABC):
     """The streams of the readers: one tensor [B L width] per name in READERS.
 
     Attributes:
@@ -66,11 +67,11 @@ class Source(Stage):
 
     widths: dict[str, int]
 
+    @abstractmethod
     def forward(
         self, x: Stream, past: Any = None, context: Context | None = None
     ) -> tuple[dict[str, Float[Tensor, "B L W"]], Any]:
         """Map the block's input to what each reader sees."""
-        raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
 
     def serve(self, readers: Collection[str]) -> None:
         """Leave out the parameters of readers that the mixer does not have.
@@ -79,7 +80,7 @@ class Source(Stage):
         """
 
 
-class Input(Stage):
+class Input(Stage, ABC):
     """The values to write: inputs [B L H P].
 
     Attributes:
@@ -90,9 +91,9 @@ class Input(Stage):
     substeps: int = 1
     complex_values: bool = False
 
+    @abstractmethod
     def forward(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Inputs, Any]:
         """The values that expand_t writes into the memory."""
-        raise TypeError(f"{type(self).__name__} must define forward(x, past, context)")
 
 
 class Expand(Stage):
@@ -111,7 +112,7 @@ class Expand(Stage):
         return self.vector(x, past, context)
 
 
-class Oscillation(Stage):
+class Oscillation(Stage, ABC):
     """The change of the memory from one token to the next: decay, transition.
 
     Attributes:
@@ -134,11 +135,11 @@ class Oscillation(Stage):
     growing: bool = False
     irregular: bool = False
 
+    @abstractmethod
     def forward(
         self, x: Stream, expand: Writes, past: Any = None, context: Context | None = None
     ) -> tuple[Structure, Any]:
         """The structure of every step; `expand` is given to oscillations that are tied to it."""
-        raise TypeError(f"{type(self).__name__} must define forward(x, expand, past, context)")
 
 
 class Shrink(Stage):

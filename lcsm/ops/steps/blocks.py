@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,7 +63,7 @@ def ranges(stop: int, size: int) -> Ranges:
     return tuple((start, min(start + size, stop)) for start in range(0, stop, size))
 
 
-class Walk:
+class Walk(ABC):
     """The motion of a memory through blocks; tensors are time-major, [C B H N P], and changed in place.
 
     Args:
@@ -83,27 +84,27 @@ class Walk:
         self.longest = longest
         self.contract = contract
 
+    @abstractmethod
     def open(self, block: StepBlock, alive: Tensor | None) -> None:
         """Prepare the steps of a block; alive [C B 1 1 1] is False where the memory is forgotten."""
-        raise TypeError(f"{type(self).__name__} does not say how a block is prepared")
 
+    @abstractmethod
     def advance(self, memories: Tensor) -> None:
         """memories[t + 1] += oscillation_t(memories[t]), memories [C + 1, B H N P]."""
-        raise TypeError(f"{type(self).__name__} does not say how a memory advances")
 
+    @abstractmethod
     def retreat(self, gradients: Tensor) -> None:
         """gradients[t] += transpose of oscillation_t (gradients[t + 1]); these are conjugates of gradients."""
-        raise TypeError(f"{type(self).__name__} does not say how a gradient moves back")
 
+    @abstractmethod
     def collect(self, gradients: Tensor, before: Tensor, after: Tensor) -> None:
         """Add this block's share to the gradients of the fields; may overwrite gradients[1:].
 
         Args:
             before: the memory before the block; after: those after every step, [C B H N P].
         """
-        raise TypeError(f"{type(self).__name__} does not say what its fields receive")
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027, most walks have nothing left to do
         """Finish the gradients after the last block."""
 
 

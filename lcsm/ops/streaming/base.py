@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -51,7 +52,7 @@ class Place:
         return Place(self.tape, self.tape.position)
 
 
-class Convolver:
+class Convolver(ABC):
     """y_t = sum over j < K of kernel[j] x_{t-j}, for every channel, with a kernel that never changes.
 
     Args:
@@ -89,15 +90,15 @@ class Convolver:
 
     def start(self, history: Float[Tensor, "B T C"]) -> Tape:
         """A tape at position 0, before which these inputs came."""
-        raise TypeError(f"{type(self).__name__} must define start(history)")
+        raise TypeError(f"{type(self).__name__} must define start(history) or parallel")
 
+    @abstractmethod
     def step(self, x: Float[Tensor, "B C"], tape: Tape) -> Float[Tensor, "B C"]:
         """The output of one token; tape.position counts it already."""
-        raise TypeError(f"{type(self).__name__} must define step(x, tape)")
 
+    @abstractmethod
     def state_size(self) -> int:
         """Real numbers that one channel of one sequence keeps."""
-        raise TypeError(f"{type(self).__name__} must define state_size()")
 
     def blank(self, history: Float[Tensor, "B T C"], rows: int) -> Float[Tensor, "rows B C"]:
         """Zeros for a tape."""

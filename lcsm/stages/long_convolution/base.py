@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from lcsm.stages.vectors.expand import Newest
 from lcsm.structures import Context, widen
 
 
-class KernelShrink(Shrink):
+class KernelShrink(Shrink, ABC):
     """A causal convolution of every channel with a kernel that does not depend on the data.
 
         output_t = sum over lags j < N of kernel[j] input_{t-j}
@@ -41,9 +42,9 @@ class KernelShrink(Shrink):
         self.sizes = (num_heads, state_dim, value_dim)
         self.span = None if span is None else int(positive("shrink.span", span))
 
+    @abstractmethod
     def coefficients(self, length: int) -> Float[Tensor, "H T P"]:
         """The kernel at lags 0 .. length - 1, where length is at most the span, in the type of the parameters."""
-        raise TypeError(f"{type(self).__name__} must define coefficients(length)")
 
     def kernel(self, length: int) -> Float[Tensor, "H T P"]:
         """The effective causal coefficients at lags 0 .. length - 1, in at least float32 whatever the autocast.

@@ -111,8 +111,8 @@ def import_circles() -> list[str]:
 
 def unchecked_shapes() -> list[str]:
     """Arguments and results of functions that are a plain Tensor, whose shape no test checks."""
-    if "--jaxtyping-packages=lcsm" not in (ROOT / "pyproject.toml").read_text(encoding="utf-8"):
-        return ["pyproject.toml: no signature is checked"]
+    if "--jaxtyping-packages=lcsm" not in (ROOT / "Makefile").read_text(encoding="utf-8"):
+        return ["Makefile: no signature is checked"]
     found = []
     for path, tree in trees():
         for node in ast.walk(tree):
@@ -130,5 +130,5 @@ FIGURES = (
     Figure("pairs of equal options", 0, equal_options),
     Figure("class names used twice", 0, classes_named_twice),
     Figure("modules in circles of imports", 0, import_circles),
-    Figure("tensors in signatures without a shape", 500, unchecked_shapes),
+    Figure("tensors in signatures without a shape", 277, unchecked_shapes),
 )

@@ -23,7 +23,7 @@ from rich.table import Table
 from torch import Tensor
 
 from lcsm.ops.chunk.chunk import chunk
-from lcsm.ops.problem import Problem
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.structures import Diagonal
 
 DECAYS = {"none": None, "scalar": "LH", "rows": "LHN", "columns": "LHP", "both": "LHN+LHP"}
@@ -65,7 +65,7 @@ def make(decay: str, sizes: argparse.Namespace, length: int, strength: float = 1
 
 
 def ours(decay: str, sizes: argparse.Namespace) -> Callable[[Data], Tensor]:
-    problem = Problem(
+    spec = RecurrenceSpec(
         kind="diagonal",
         decay=DECAYS[decay],
         expand="LHN",
@@ -79,7 +79,7 @@ def ours(decay: str, sizes: argparse.Namespace) -> Callable[[Data], Tensor]:
         rows = torch.zeros(1, 1, 1, 1, 1) if data.rows is None else data.rows[..., None]
         columns = None if data.columns is None else data.columns[..., None, :]
         structure = Diagonal(log_decay=rows, columns=columns)
-        return chunk(problem, structure, data.inputs, data.expand[..., None], data.shrink[..., None])[0]
+        return chunk(spec, structure, data.inputs, data.expand[..., None], data.shrink[..., None])[0]
 
     return run
 

@@ -26,8 +26,8 @@ from rich.table import Table
 from torch import Tensor
 
 from lcsm.ops.delta.delta import delta
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.structures import Delta, LowRank
 
 # The smallest ratio of the published form's time to ours that the project promises.
@@ -85,7 +85,7 @@ def form(
 
     def run(data: Data) -> Tensor:
         _, _, heads, size = data.key.shape
-        problem = Problem(
+        spec = RecurrenceSpec(
             kind="low_rank",
             decay=decay,
             gain="LH",
@@ -102,7 +102,7 @@ def form(
         else:
             structure = LowRank(log_decay=log_decay, left=data.left[..., None], right=key)
         inputs = data.inputs * data.strength if tied else data.inputs
-        return algorithm(problem, structure, inputs, key, data.shrink[..., None])[0]
+        return algorithm(spec, structure, inputs, key, data.shrink[..., None])[0]
 
     return run
 

@@ -27,8 +27,8 @@ from torch.profiler import ProfilerActivity, profile
 from lcsm.ops.convolution.convolution import convolution
 from lcsm.ops.dense.loop import loop
 from lcsm.ops.dense.powers import powers
-from lcsm.ops.problem import Problem
 from lcsm.ops.rotate import rotate
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.steps.elementwise import elementwise
 from lcsm.ops.steps.lockstep import lockstep
 from lcsm.structures import Dense, Diagonal, Shift
@@ -88,11 +88,11 @@ def leaf(*shape: int, scale: float = 1.0, dtype: torch.dtype = torch.float32) ->
     return (torch.randn(*shape, dtype=dtype) * scale).requires_grad_()
 
 
-def problem(
+def spec(
     kind: str, decay: str | None, phase: str | None, expand: str, shrink: str, sizes: tuple, **more: Any
-) -> Problem:
+) -> RecurrenceSpec:
     heads, size, width = sizes
-    return Problem(
+    return RecurrenceSpec(
         kind=kind,
         decay=decay,
         phase=phase,
@@ -110,7 +110,7 @@ def mamba(batch: int, length: int, channels: int = 512, size: int = 16) -> Workl
     step = F.softplus(torch.randn(batch, length, channels) - 3).requires_grad_()
     rate = (-torch.arange(1.0, size + 1).repeat(channels, 1)).requires_grad_()
     leaves = [leaf(batch, length, channels), step, rate, leaf(batch, length, size), leaf(batch, length, size)]
-    declared = problem("diagonal", "HN*LH", None, "LN", "LN", (channels, size, 1))
+    declared = spec("diagonal", "HN*LH", None, "LN", "LN", (channels, size, 1))
 
     def ours(x: Tensor, step: Tensor, rate: Tensor, expand: Tensor, shrink: Tensor) -> Tensor:
         structure = Diagonal(log_decay=rate[None, None, :, :, None], step=step[..., None, None])
@@ -130,7 +130,7 @@ def eos(batch: int, length: int, size: int = 16, width: int = 512) -> Workload:
     step = F.softplus(torch.randn(batch, length, 1, 1, width) - 3).requires_grad_()
     rate = (-torch.rand(1, 1, 1, size, width)).requires_grad_()
     leaves = [leaf(batch, length, 1, width), step, rate, *(leaf(batch, length, 1, size, 1) for _ in range(2))]
-    declared = problem("diagonal", "NP*LP", None, "LN", "LN", (1, size, width))
+    declared = spec("diagonal", "NP*LP", None, "LN", "LN", (1, size, width))
 
     def ours(x: Tensor, step: Tensor, rate: Tensor, expand: Tensor, shrink: Tensor) -> Tensor:
         return elementwise(declared, Diagonal(log_decay=rate, step=step), x, expand, shrink)[0]
@@ -145,7 +145,7 @@ def eos(batch: int, length: int, size: int = 16, width: int = 512) -> Workload:
 def gated(batch: int, length: int, width: int = 512) -> Workload:
     """HGRN, minGRU: one gate per channel, N = 1."""
     leaves = [leaf(batch, length, width), (-torch.rand(batch, length, width)).requires_grad_()]
-    declared = problem("diagonal", "LP", None, "", "", (1, 1, width))
+    declared = spec("diagonal", "LP", None, "", "", (1, 1, width))
     one = torch.ones(1, 1, 1, 1, 1)
 
     def ours(x: Tensor, log_decay: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ def gated(batch: int, length: int, width: int = 512) -> Workload:
 def modes(batch: int, length: int, size: int = 128) -> Workload:
     """S5, LRU, LDNN: constant complex modes, the whole memory is read."""
     leaves = [leaf(batch, length, size, dtype=torch.complex64), (-torch.rand(size)).requires_grad_(), leaf(size)]
-    declared = problem("diagonal", "N", "N", "LN", "", (1, size, 1), reads="memory")
+    declared = spec("diagonal", "N", "N", "LN", "", (1, size, 1), reads="memory")
     one = torch.ones(1, 1, 1, 1, 1)
 
     def ours(written: Tensor, log_decay: Tensor, phase: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ def s4d(batch: int, length: int, channels: int = 256, size: int = 32) -> Workloa
     rate, frequency = torch.rand(channels, size) * 0.1, torch.rand(channels, size)
     weights = leaf(channels, size, dtype=torch.complex64)
     leaves = [leaf(batch, length, channels), (-rate).requires_grad_(), frequency.requires_grad_(), weights]
-    declared = problem("diagonal", "HN", "HN", "", "HN", (channels, size, 1), pairs=True)
+    declared = spec("diagonal", "HN", "HN", "", "HN", (channels, size, 1), pairs=True)
 
     def ours(x: Tensor, log_decay: Tensor, phase: Tensor, weights: Tensor) -> Tensor:
         rows = [value[None, None, :, :, None] for value in (log_decay, phase, weights)]
@@ -202,7 +202,7 @@ def plain_convolution(x: Tensor, kernel: Tensor) -> Tensor:
 def long(batch: int, length: int, channels: int = 256) -> Workload:
     """TNN, SGConv, Hyena: a kernel as long as the sequence."""
     leaves = [leaf(batch, length, channels), leaf(channels, length, scale=0.02)]
-    declared = problem("shift", None, None, "N", "HN", (channels, length, 1))
+    declared = spec("shift", None, None, "N", "HN", (channels, length, 1))
     newest = F.one_hot(torch.tensor(0), length).float()[None, None, None, :, None]
 
     def ours(x: Tensor, kernel: Tensor) -> Tensor:
@@ -217,7 +217,7 @@ def turned(batch: int, length: int, heads: int = 4, size: int = 64) -> Workload:
     """LRPE: a learned phase per row around the chunk algorithm."""
     leaves = [leaf(batch, length, heads, size), leaf(1, 1, heads, size, 1)]
     leaves += [leaf(batch, length, heads, size, 1, scale=0.1) for _ in range(2)]
-    declared = problem("diagonal", None, "HN", "LHN", "LHN", (heads, size, size))
+    declared = spec("diagonal", None, "HN", "LHN", "LHN", (heads, size, size))
 
     def ours(x: Tensor, phase: Tensor, expand: Tensor, shrink: Tensor) -> Tensor:
         structure = Diagonal(log_decay=torch.zeros(1, 1, 1, 1, 1), phase=phase)
@@ -231,7 +231,7 @@ def matrices(name: str, batch: int, length: int, heads: int = 4, size: int = 32)
     matrix = torch.linalg.qr(torch.randn(1, 1, heads, size, size)).Q * 0.99
     leaves = [leaf(batch, length, heads, size), matrix.requires_grad_()]
     leaves += [leaf(batch, length, heads, size, 1, scale=0.1) for _ in range(2)]
-    declared = problem("dense", "HN", None, "LHN", "LHN", (heads, size, size))
+    declared = spec("dense", "HN", None, "LHN", "LHN", (heads, size, size))
     algorithm = {"loop": loop, "powers": powers}[name]
 
     def ours(x: Tensor, matrix: Tensor, expand: Tensor, shrink: Tensor) -> Tensor:

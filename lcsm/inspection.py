@@ -82,8 +82,8 @@ def layer_card(name: str, layer: Any, length: int, device: str) -> dict[str, Any
     choice = mixer.choice(device)
     stages, memory = {}, ""
     if isinstance(mixer, EosMixer):
-        problem = mixer.recurrence.problem
-        memory = f"H={problem.num_heads} heads of N={problem.state_dim} rows and P={problem.value_dim} columns"
+        spec = mixer.recurrence.spec
+        memory = f"H={spec.num_heads} heads of N={spec.state_dim} rows and P={spec.value_dim} columns"
         for stage in STAGES:
             part = mixer.output.normaliser if stage == "normaliser" else getattr(mixer, stage)
             stages[stage] = {
@@ -110,20 +110,20 @@ def layer_card(name: str, layer: Any, length: int, device: str) -> dict[str, Any
 
 def axes(stage: str, mixer: EosMixer) -> str:
     """The shape of a stage's value with its constant axes written as 1, e.g. [B L 1 N 1]."""
-    problem = mixer.recurrence.problem
+    spec = mixer.recurrence.spec
     if stage == "input":
         return "[B L H P]" if "L" in mixer.input.varies else "[1 1 1 1]"
     if stage == "expand":
-        declared = problem.expand
+        declared = spec.expand
     elif stage == "shrink":
-        declared = problem.shrink
+        declared = spec.shrink
     elif stage == "oscillation":
         parts = [
             f"{name} {shape(value)}"
             for name in ("decay", "phase", "gain")
-            if (value := getattr(problem, name)) is not None
+            if (value := getattr(spec, name)) is not None
         ]
-        return ", ".join(parts) or problem.kind
+        return ", ".join(parts) or spec.kind
     else:
         return ""
     return shape(declared)
@@ -178,7 +178,7 @@ def decay_spectrum(model: Model, tokens: torch.Tensor) -> list[tuple[str, np.nda
         for index, mixer in enumerate(model.backbone.mixers()):
             structure = kept[mixer.oscillation] if isinstance(mixer, EosMixer) else None
             if isinstance(structure, LowRank) and structure.left.shape[1] == 1:
-                pairs = isinstance(mixer, EosMixer) and mixer.recurrence.problem.pairs
+                pairs = isinstance(mixer, EosMixer) and mixer.recurrence.spec.pairs
                 moduli = torch.linalg.eigvals(step_matrix(structure, pairs)).abs().flatten()
             elif isinstance(structure, LowRank):
                 moduli = torch.linalg.eigvals(transitions(structure, 16)).abs().flatten()
@@ -238,15 +238,15 @@ def mixing_matrix(model: Model, layer: int, tokens: torch.Tensor) -> np.ndarray:
             raise UsageError(f"layer {layer} is a {type(mixer).__name__}, whose mixing matrix is not known")
         expand, structure, shrink = kept[mixer.expand], kept[mixer.oscillation], widen(kept[mixer.shrink])
         recurrence, length = mixer.recurrence, tokens.shape[1]
-        problem = replace(recurrence.problem, denominator=False)
+        spec = replace(recurrence.spec, denominator=False)
         # one sequence per position, with an impulse there, at every write of that token
-        impulses = torch.eye(length, device=tokens.device).repeat_interleave(problem.substeps, 1)[:, :, None, None]
-        impulses = impulses.expand(-1, -1, problem.num_heads, problem.value_dim).to(widen(expand).real.dtype)
-        plain = Recurrence(problem, "auto" if problem.growing else "reference", recurrence.log_scale_start)
+        impulses = torch.eye(length, device=tokens.device).repeat_interleave(spec.substeps, 1)[:, :, None, None]
+        impulses = impulses.expand(-1, -1, spec.num_heads, spec.value_dim).to(widen(expand).real.dtype)
+        plain = Recurrence(spec, "auto" if spec.growing else "reference", recurrence.log_scale_start)
         written = plain.write(structure, impulses, expand)
         outputs, _ = plain.run(written, shrink)
         # a read that includes the current token needs no bonus for it to be seen, and the bonus need not be linear
-        read = mixer.shrink.read(outputs, written, shrink) if problem.exclusive else written.read(outputs)
+        read = mixer.shrink.read(outputs, written, shrink) if spec.exclusive else written.read(outputs)
         outputs = read.outputs if read.log_scale is None else read.outputs * read.log_scale.exp()
         if outputs.is_complex():
             outputs = outputs.abs()

@@ -146,8 +146,8 @@ def output_errors(
 
 def step_time(model: LanguageModel, site: Site) -> float:
     """Microseconds of one token of one sequence in a module, the median over some tokens."""
-    module, problem = model.get_submodule(site.name), site.module.recurrence.problem
-    shape, start = [1, 1, problem.num_heads, problem.value_dim], None
+    module, spec = model.get_submodule(site.name), site.module.recurrence.spec
+    shape, start = [1, 1, spec.num_heads, spec.value_dim], None
     if isinstance(module, EosMixer):
         shape, start = [1, 1, model.backbone.d_model], module.initial_state()
     weight = model.embedding.weight

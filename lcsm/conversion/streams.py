@@ -13,8 +13,8 @@ from lcsm.errors import UsageError
 from lcsm.mixers.eos import EosMixer
 from lcsm.models.language_model import LanguageModel
 from lcsm.models.long_convolutions import Site, find_sites
-from lcsm.ops.problem import Problem
 from lcsm.ops.recurrence import Recurrence, Written
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.streaming.base import Convolver, Place
 from lcsm.ops.streaming.boxes import Boxes, Piece
 from lcsm.ops.streaming.ring import Ring
@@ -41,7 +41,7 @@ class StreamedConvolution:
 
     def __call__(
         self,
-        problem: Problem,
+        spec: RecurrenceSpec,
         structure: Structure,
         inputs: Inputs,
         expand: Writes,
@@ -57,9 +57,9 @@ class StreamedConvolution:
         """
         if resets is not None and bool(resets.any()):
             raise UsageError("a stream holds one document: stream each by itself, or use the model without stream=")
-        values = inputs.expand(-1, -1, problem.num_heads, problem.value_dim).flatten(2)
+        values = inputs.expand(-1, -1, spec.num_heads, spec.value_dim).flatten(2)
         outputs, place = self.convolver(values, memory)
-        return outputs.unflatten(2, (problem.num_heads, problem.value_dim)), place if keep else None
+        return outputs.unflatten(2, (spec.num_heads, spec.value_dim)), place if keep else None
 
 
 class NoRead(Shrink):
@@ -80,7 +80,7 @@ class StreamedBlock(nn.Module):
 
     def __init__(self, block: ShiftBlock, convolver: Convolver) -> None:
         super().__init__()
-        self.skip, self.recurrence = block.skip, Recurrence(block.recurrence.problem)
+        self.skip, self.recurrence = block.skip, Recurrence(block.recurrence.spec)
         self.recurrence.hand_to(StreamedConvolution(convolver))
 
     def forward(
@@ -90,7 +90,7 @@ class StreamedBlock(nn.Module):
         values = widen(values)
         # the convolver holds the kernel: neither expand nor shrink is read
         nothing = values.new_zeros(1, 1, 1, 1, 1)
-        written = Written(self.recurrence.problem, Shift(), values, nothing)
+        written = Written(self.recurrence.spec, Shift(), values, nothing)
         outputs, past = self.recurrence.run(written, nothing, past, True, resets_of(context))
         return outputs + self.skip * values, past
 

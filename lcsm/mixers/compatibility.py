@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lcsm.errors import UsageError
 from lcsm.mixers.second_pass import SecondPass
 from lcsm.mixers.skip import Skip
-from lcsm.ops.problem import Problem, varies
+from lcsm.ops.spec import RecurrenceSpec, varies
 from lcsm.stages.base import Expand, Input, Normaliser, Oscillation, Shrink, Source
 from lcsm.stages.long_convolution.base import check_kernel
 
@@ -39,8 +39,8 @@ def check_stages(stages: Stages, skip: Skip, reverse: SecondPass) -> None:
         reverse.check(stages.shrink)
 
 
-def declare(stages: Stages, num_heads: int, state_dim: int, value_dim: int) -> Problem:
-    """The static problem that the stages declare; refuses a memory that they cannot share."""
+def declare(stages: Stages, num_heads: int, state_dim: int, value_dim: int) -> RecurrenceSpec:
+    """The static recurrence that the stages declare; refuses a memory that they cannot share."""
     input, expand, oscillation = stages.input, stages.expand, stages.oscillation
     shrink, normaliser = stages.shrink, stages.normaliser
     if shrink.complex_memory is not None and shrink.complex_memory != (oscillation.phase is not None):
@@ -66,7 +66,7 @@ def declare(stages: Stages, num_heads: int, state_dim: int, value_dim: int) -> P
             "takes out again:\n"
             "use normaliser=denominator, denominator_bounded or mlstm"
         )
-    return Problem(
+    return RecurrenceSpec(
         kind=oscillation.kind,
         decay=oscillation.decay,
         phase=oscillation.phase,

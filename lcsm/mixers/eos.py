@@ -84,8 +84,8 @@ class EosMixer(Mixer):
         super().__init__()
         self.source, self.input, self.expand = stages.source, stages.input, stages.expand
         self.oscillation, self.shrink = stages.oscillation, stages.shrink
-        problem = declare(stages, num_heads, state_dim, value_dim)
-        self.recurrence = Recurrence(problem, algorithm, self.oscillation.log_scale_start)
+        spec = declare(stages, num_heads, state_dim, value_dim)
+        self.recurrence = Recurrence(spec, algorithm, self.oscillation.log_scale_start)
         self.second_pass = reverse(recurrence=self.recurrence)
         widths, width = self.source.widths, num_heads * (self.shrink.output_dim or value_dim)
         sizes = {"num_heads": num_heads, "width": width}
@@ -93,7 +93,7 @@ class EosMixer(Mixer):
         self.output = output(normaliser=stages.normaliser, gate_dim=widths["gate"], d_model=d_model, **sizes)
         check_stages(stages, self.skip, self.second_pass)
         self.causal_setting = "reverse.shrink=none" if self.second_pass.runs else None
-        self.structure = problem.summary()
+        self.structure = spec.summary()
 
     def forward(
         self, x: Stream, state: State | None = None, context: Context | None = None
@@ -131,7 +131,7 @@ class EosMixer(Mixer):
 
     @property
     def streams(self) -> bool:
-        return super().streams and not self.recurrence.problem.growing
+        return super().streams and not self.recurrence.spec.growing
 
     def share_dropout(self, dropout: nn.Module) -> None:
         self.output.dropout = dropout
@@ -140,15 +140,15 @@ class EosMixer(Mixer):
         return State()
 
     def state_size(self, length: int) -> int:
-        problem = self.recurrence.problem
-        entries = problem.num_heads * problem.state_dim * (problem.value_dim + problem.denominator)
-        scale = problem.num_heads if problem.stabilised else 0
+        spec = self.recurrence.spec
+        entries = spec.num_heads * spec.state_dim * (spec.value_dim + spec.denominator)
+        scale = spec.num_heads if spec.stabilised else 0
         own = sum(stage.state_size() for stage in self.stages)
-        return scale + entries * (2 if problem.phase is not None else 1) + own
+        return scale + entries * (2 if spec.phase is not None else 1) + own
 
     def recurrence_flops(self, length: int) -> int:
         own = sum(stage.memory_flops() for stage in self.stages)
-        return recurrent_flops(self.recurrence.problem) * (1 + self.second_pass.runs) + own
+        return recurrent_flops(self.recurrence.spec) * (1 + self.second_pass.runs) + own
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -159,22 +159,22 @@ class EosMixer(Mixer):
         return self.recurrence.choice(device)
 
     def costs(self, length: int, device: str) -> dict[str, Cost]:
-        problem, second = self.recurrence.problem, self.second_pass
+        spec, second = self.recurrence.spec, self.second_pass
         # where the shrink reads the whole memory, the literature counts the products B x and C m with the algorithm
-        stages = (self.expand, self.shrink, second.shrink) if problem.reads == "memory" else ()
+        stages = (self.expand, self.shrink, second.shrink) if spec.reads == "memory" else ()
         parameters = [weight for stage in stages if stage is not None for weight in stage.parameters()]
         weights = [weight.numel() for weight in parameters if weight.ndim > 1]
-        found = costs(problem, length, 2 * sum(weights), device)
+        found = costs(spec, length, 2 * sum(weights), device)
         if not second.runs:
             return found
-        again = costs(second.recurrence.problem, length, 0, device)
+        again = costs(second.recurrence.spec, length, 0, device)
         return {
             name: replace(cost, flops=cost.flops + again[name].flops) for name, cost in found.items() if name in again
         }
 
     def extra_repr(self) -> str:
-        problem, choice = self.recurrence.problem, self.choice(next(self.parameters()).device.type)
+        spec, choice = self.recurrence.spec, self.choice(next(self.parameters()).device.type)
         return (
-            f"num_heads={problem.num_heads}, state_dim={problem.state_dim}, value_dim={problem.value_dim}, "
+            f"num_heads={spec.num_heads}, state_dim={spec.state_dim}, value_dim={spec.value_dim}, "
             f"structure={self.structure!r}, algorithm={choice.name!r}, available={choice.available}"
         )

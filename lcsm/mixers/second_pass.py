@@ -37,7 +37,7 @@ class SecondPass(nn.Module):
         self.runs, self.shrink = shrink != "none", make_shrink() if shrink == "own" else None
         self.recurrence = recurrence
         if self.runs:
-            self.recurrence = Recurrence(replace(recurrence.problem, exclusive=exclusive), recurrence.request)
+            self.recurrence = Recurrence(replace(recurrence.spec, exclusive=exclusive), recurrence.request)
 
     def check(self, first: Shrink) -> None:
         """Refuse to count a token twice.

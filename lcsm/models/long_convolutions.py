@@ -36,13 +36,13 @@ class Site(NamedTuple):
     @property
     def lags(self) -> int:
         """Number of inputs that the memory holds."""
-        return self.module.recurrence.problem.state_dim
+        return self.module.recurrence.spec.state_dim
 
     @property
     def state_size(self) -> int:
         """Real numbers that the memory of one sequence has."""
-        problem = self.module.recurrence.problem
-        return problem.num_heads * problem.state_dim * problem.value_dim
+        spec = self.module.recurrence.spec
+        return spec.num_heads * spec.state_dim * spec.value_dim
 
     def kernel(self, lags: int) -> Float[Tensor, "C L"]:
         """The coefficients that the model convolves with, zero beyond what its memory holds, in double precision."""

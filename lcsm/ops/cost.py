@@ -14,7 +14,7 @@ from lcsm.ops.chunk.decay import CHUNK, WIDTHS
 from lcsm.ops.convolution.fourier import good_size
 from lcsm.ops.convolution.low_rank import POWERS_PER_LENGTH
 from lcsm.ops.dense import powers
-from lcsm.ops.problem import Problem, varies
+from lcsm.ops.spec import RecurrenceSpec, varies
 from lcsm.ops.steps import lockstep
 
 # Width of the blocks in which a decay that varies within a head is evaluated pair by pair where it is strong.
@@ -43,122 +43,122 @@ class Sizes:
     """Sizes that the formulas share.
 
     Args:
-        problem: the static description.
+        spec: the static description.
         length: L, at least 1.
         projections: operations per token between channels and modes where the shrink reads the whole memory, else 0.
     """
 
-    problem: Problem
+    spec: RecurrenceSpec
     length: int
     projections: int
 
     @property
     def steps(self) -> int:
         """Writes of the whole sequence."""
-        return self.length * self.problem.substeps
+        return self.length * self.spec.substeps
 
     @property
     def columns(self) -> int:
         """Value columns, with that of a denominator."""
-        return self.problem.value_dim + self.problem.denominator
+        return self.spec.value_dim + self.spec.denominator
 
     @property
     def entries(self) -> int:
         """Multiplications and additions that act on every memory entry once; four times as many if it is complex."""
-        problem = self.problem
-        return problem.num_heads * problem.state_dim * self.columns * (1 if problem.phase is None else 4)
+        spec = self.spec
+        return spec.num_heads * spec.state_dim * self.columns * (1 if spec.phase is None else 4)
 
     def order(self, work: str, parallel: str = "") -> str:
         """`work` per token and head times the rest; with many inputs and outputs, the larger of it and D per head."""
-        heads = "" if self.problem.num_heads == 1 else "H "
-        if self.problem.reads == "memory":
-            share = "D" if self.problem.num_heads == 1 else "D/H"
+        heads = "" if self.spec.num_heads == 1 else "H "
+        if self.spec.reads == "memory":
+            share = "D" if self.spec.num_heads == 1 else "D/H"
             return f"O(L {heads}N max({share}, {parallel}))" if parallel else f"O(L {heads}N {share})"
         return f"O(L {heads}{work})"
 
     @property
     def memory(self) -> str:
         """The size of a head's memory in letters."""
-        return " ".join(letter for letter, size in (("N", self.problem.state_dim), ("P", self.columns)) if size > 1)
+        return " ".join(letter for letter, size in (("N", self.spec.state_dim), ("P", self.columns)) if size > 1)
 
 
-def recurrent_flops(problem: Problem) -> int:
+def recurrent_flops(spec: RecurrenceSpec) -> int:
     """Multiplications and additions of one token in the recurrent form: advance, write, read."""
-    sizes = Sizes(problem, 1, 0)
-    advance = {"diagonal": 1, "low_rank": 9, "dense": 2 * problem.state_dim, "shift": 0}[problem.kind]
-    if problem.decay is None and problem.kind == "diagonal":
+    sizes = Sizes(spec, 1, 0)
+    advance = {"diagonal": 1, "low_rank": 9, "dense": 2 * spec.state_dim, "shift": 0}[spec.kind]
+    if spec.decay is None and spec.kind == "diagonal":
         advance = 0
-    return sizes.entries * (problem.substeps * (advance + 2) + 2)
+    return sizes.entries * (spec.substeps * (advance + 2) + 2)
 
 
 def reference(sizes: Sizes) -> Cost:
-    problem = sizes.problem
-    work = {"dense": "N² P"}.get(problem.kind, sizes.memory or "1")
-    flops = recurrent_flops(problem) + sizes.projections
+    spec = sizes.spec
+    work = {"dense": "N² P"}.get(spec.kind, sizes.memory or "1")
+    flops = recurrent_flops(spec) + sizes.projections
     return Cost("recurrent steps", sizes.order(work), flops, sizes.steps)
 
 
 def elementwise(sizes: Sizes) -> Cost:
-    flops = recurrent_flops(sizes.problem) + sizes.projections
+    flops = recurrent_flops(sizes.spec) + sizes.projections
     return Cost("fused recurrent steps", sizes.order(sizes.memory or "1"), flops, sizes.steps)
 
 
 def loop(sizes: Sizes) -> Cost:
-    return Cost("a matrix product per step", sizes.order("N² P"), recurrent_flops(sizes.problem), sizes.steps)
+    return Cost("a matrix product per step", sizes.order("N² P"), recurrent_flops(sizes.spec), sizes.steps)
 
 
 def lockstep_scan(sizes: Sizes) -> Cost:
     # the steps within chunks, then what chunks hand on to each of their tokens
-    flops = recurrent_flops(sizes.problem) + 2 * sizes.problem.substeps * sizes.entries + sizes.projections
+    flops = recurrent_flops(sizes.spec) + 2 * sizes.spec.substeps * sizes.entries + sizes.projections
     depth = lockstep.CHUNK + ceil(sizes.steps / lockstep.CHUNK)
     return Cost("lock-step scan", sizes.order(sizes.memory or "1"), flops, depth)
 
 
 def scan(sizes: Sizes) -> Cost:
     # outer product 1, pairs of steps 5 over all levels, read 2
-    flops = 8 * sizes.problem.substeps * sizes.entries + sizes.projections
+    flops = 8 * sizes.spec.substeps * sizes.entries + sizes.projections
     return Cost("associative scan", sizes.order(sizes.memory or "1"), flops, 2 * ceil(log2(max(2, sizes.steps))))
 
 
 def chunk(sizes: Sizes) -> Cost:
-    return _chunk(sizes, sizes.problem.state_dim, "chunks of matrix products", 0)
+    return _chunk(sizes, sizes.spec.state_dim, "chunks of matrix products", 0)
 
 
 def rotate(sizes: Sizes) -> Cost:
     # real and imaginary part are rows of their own, and every row of expand and shrink turns once
-    problem = sizes.problem
-    turning = 12 * problem.substeps * problem.num_heads * problem.state_dim
-    return _chunk(sizes, 2 * problem.state_dim, "rotation, then chunks", turning + sizes.projections)
+    spec = sizes.spec
+    turning = 12 * spec.substeps * spec.num_heads * spec.state_dim
+    return _chunk(sizes, 2 * spec.state_dim, "rotation, then chunks", turning + sizes.projections)
 
 
 def _chunk(sizes: Sizes, rows: int, form: str, extra: int) -> Cost:
-    problem = sizes.problem
+    spec = sizes.spec
     size = min(CHUNK, sizes.steps)
     pairs = 2 * size * (rows + sizes.columns)
-    within = 4 * EXACT * rows if varies(problem.rate, "N") else 0
-    within += 4 * EXACT * sizes.columns if varies(problem.rate, "P") else 0
-    flops = problem.substeps * problem.num_heads * (pairs + within + 4 * rows * sizes.columns) + extra
+    within = 4 * EXACT * rows if varies(spec.rate, "N") else 0
+    within += 4 * EXACT * sizes.columns if varies(spec.rate, "P") else 0
+    flops = spec.substeps * spec.num_heads * (pairs + within + 4 * rows * sizes.columns) + extra
     return Cost(form, sizes.order("(C (N + P) + N P)"), flops, ceil(sizes.steps / size))
 
 
 def delta(sizes: Sizes) -> Cost:
-    problem, steps = sizes.problem, sizes.steps
-    size, rows, columns = min(CHUNK, steps), problem.state_dim, sizes.columns
+    spec, steps = sizes.spec, sizes.steps
+    size, rows, columns = min(CHUNK, steps), spec.state_dim, sizes.columns
     flops = 6 * size * rows + 4 * size * columns + size**2 + 6 * rows * columns
-    flops += 8 * EXACT * rows if varies(problem.decay, "N") else 0
-    total = problem.num_heads * problem.substeps * flops
+    flops += 8 * EXACT * rows if varies(spec.decay, "N") else 0
+    total = spec.num_heads * spec.substeps * flops
     return Cost("chunks with a triangular system", sizes.order("(C (C + N + P) + N P)"), total, ceil(steps / size))
 
 
 def convolution(sizes: Sizes) -> Cost:
-    problem, length = sizes.problem, sizes.steps
+    spec, length = sizes.spec, sizes.steps
     size = good_size(2 * length - 1)
     # a real transform and a product of spectra, per token of one channel
     transform, product = 2.5 * size * log2(size) / length, 3 * size / length
     depth = 2 * ceil(log2(size))
-    if not problem.constant or problem.reads == "memory":
-        parts = 1 if problem.phase is None else 2
-        entries = problem.substeps * sizes.entries
+    if not spec.constant or spec.reads == "memory":
+        parts = 1 if spec.phase is None else 2
+        entries = spec.substeps * sizes.entries
         flops = entries * (3 * transform + product) * parts + 3 * entries + sizes.projections
         return Cost(
             "disentangle, then convolution by FFT",
@@ -166,20 +166,20 @@ def convolution(sizes: Sizes) -> Cost:
             int(flops),
             depth,
         )
-    shared = not any(varies(axes, "P") for axes in (problem.rate, problem.phase, problem.direction, problem.shrink))
-    kernels = problem.num_heads * (1 if shared else sizes.columns)
-    flops = problem.num_heads * sizes.columns * (2 * transform + product) + kernels * (transform + _evaluation(sizes))
+    shared = not any(varies(axes, "P") for axes in (spec.rate, spec.phase, spec.direction, spec.shrink))
+    kernels = spec.num_heads * (1 if shared else sizes.columns)
+    flops = spec.num_heads * sizes.columns * (2 * transform + product) + kernels * (transform + _evaluation(sizes))
     channels = "P log L" if sizes.columns > 1 else "log L"
-    work = channels if problem.kind == "shift" else f"(N + {channels})"
+    work = channels if spec.kind == "shift" else f"(N + {channels})"
     return Cost("convolution by FFT", sizes.order(work), int(flops), depth)
 
 
 def _evaluation(sizes: Sizes) -> float:
     """Operations per lag of one kernel."""
-    rows, pair = sizes.problem.state_dim, 1 if sizes.problem.phase is None else 2
-    if sizes.problem.kind == "shift":
+    rows, pair = sizes.spec.state_dim, 1 if sizes.spec.phase is None else 2
+    if sizes.spec.kind == "shift":
         return 0
-    if sizes.problem.kind == "diagonal":
+    if sizes.spec.kind == "diagonal":
         return 2 * pair * rows
     if rows**2 > POWERS_PER_LENGTH * sizes.length:
         # four sums over the modes at every frequency
@@ -189,18 +189,18 @@ def _evaluation(sizes: Sizes) -> float:
 
 
 def matrix_powers(sizes: Sizes) -> Cost:
-    problem, size = sizes.problem, powers.CHUNK
-    rows, columns = problem.state_dim, sizes.columns
-    flops = problem.num_heads * (size * rows**2 + 2 * size * (rows + columns) + 4 * rows * columns) * problem.substeps
+    spec, size = sizes.spec, powers.CHUNK
+    rows, columns = spec.state_dim, sizes.columns
+    flops = spec.num_heads * (size * rows**2 + 2 * size * (rows + columns) + 4 * rows * columns) * spec.substeps
     return Cost("chunks by powers of the matrix", sizes.order("(C N² + N P)"), flops, ceil(sizes.steps / size))
 
 
 def diagonalise(sizes: Sizes) -> Cost:
-    problem = sizes.problem
-    rows = problem.state_dim
+    spec = sizes.spec
+    rows = spec.state_dim
     # eigenvectors once, expand and shrink turned into them at every token, then complex modes
-    once = 25 * problem.num_heads * rows**3 // sizes.length
-    flops = once + problem.substeps * problem.num_heads * rows * (8 * rows + 7 * 4 * sizes.columns)
+    once = 25 * spec.num_heads * rows**3 // sizes.length
+    flops = once + spec.substeps * spec.num_heads * rows * (8 * rows + 7 * 4 * sizes.columns)
     return Cost(
         "eigenvectors, then a diagonal",
         sizes.order("(N² + N P)"),

@@ -1,4 +1,4 @@
-"""The algorithms in one list, best first, and the choice among them for a problem on a device."""
+"""The algorithms in one list, best first, and the choice among them for a recurrence on a device."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lcsm.ops.delta.delta import delta
 from lcsm.ops.dense.diagonalise import diagonalise
 from lcsm.ops.dense.loop import loop
 from lcsm.ops.dense.powers import powers
-from lcsm.ops.problem import Problem, varies
 from lcsm.ops.reference import reference
 from lcsm.ops.rotate import rotate
+from lcsm.ops.spec import RecurrenceSpec, varies
 from lcsm.ops.steps.elementwise import elementwise
 from lcsm.ops.steps.lockstep import lockstep
 from lcsm.ops.steps.scan import scan
@@ -30,16 +30,16 @@ class Algorithm:
     Args:
         name: what `mixer.algorithm` calls it.
         function: arguments and results as `ops.reference.reference`.
-        serves: whether it runs a problem.
-        reason: why it is the best where it is the first that serves a problem, as `lcsm show` prints it.
+        serves: whether it runs a recurrence.
+        reason: why it is the best where it is the first that serves a recurrence, as `lcsm show` prints it.
         cost: what it costs.
         devices: types of device that it runs on, such as "cuda"; None for all.
     """
 
     name: str
     function: Callable[..., Any]
-    serves: Callable[[Problem], bool]
-    reason: str | Callable[[Problem], str]
+    serves: Callable[[RecurrenceSpec], bool]
+    reason: str | Callable[[RecurrenceSpec], str]
     cost: Callable[[Sizes], Cost]
     devices: tuple[str, ...] | None = None
 
@@ -47,9 +47,9 @@ class Algorithm:
         """Whether it runs on a type of device."""
         return self.devices is None or device in self.devices
 
-    def why(self, problem: Problem) -> str:
-        """The reason in words for a problem that it serves first."""
-        return self.reason if isinstance(self.reason, str) else self.reason(problem)
+    def why(self, spec: RecurrenceSpec) -> str:
+        """The reason in words for a recurrence that it serves first."""
+        return self.reason if isinstance(self.reason, str) else self.reason(spec)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class AlgorithmChoice:
 
     Args:
         name, function: of the algorithm.
-        available: names of all that serve the problem there, best first; without `name` where the device cannot run it.
+        available: all that serve the recurrence there, best first; without `name` where the device cannot run it.
         reason: why this one, as `lcsm show` prints it.
     """
 
@@ -68,114 +68,115 @@ class AlgorithmChoice:
     reason: str
 
 
-def has_kernel(problem: Problem) -> bool:
+def has_kernel(spec: RecurrenceSpec) -> bool:
     """Whether one kernel gives all outputs: nothing but the inputs changes with time."""
-    if problem.growing or not problem.constant:
-        return problem.growing
-    if problem.substeps > 1:
+    if spec.growing or not spec.constant:
+        return spec.growing
+    if spec.substeps > 1:
         return False
-    if problem.kind == "low_rank":
+    if spec.kind == "low_rank":
         # what is written and what is erased share a beta: where it is data-driven, so is the oscillation
-        return problem.reads == "vector" and not varies(problem.gain, "L")
-    return problem.kind == "shift" or (goes_by_entry(problem) and problem.reads == "vector")
+        return spec.reads == "vector" and not varies(spec.gain, "L")
+    return spec.kind == "shift" or (goes_by_entry(spec) and spec.reads == "vector")
 
 
-def convolves(problem: Problem) -> bool:
+def convolves(spec: RecurrenceSpec) -> bool:
     """Whether Fourier transforms convolve the inputs with that kernel."""
-    return has_kernel(problem) and not problem.complex_inputs
+    return has_kernel(spec) and not spec.complex_inputs
 
 
-def is_diagonal(problem: Problem) -> bool:
+def is_diagonal(spec: RecurrenceSpec) -> bool:
     """Whether entries decay and turn, and nothing else."""
-    return problem.kind == "diagonal" and not problem.growing
+    return spec.kind == "diagonal" and not spec.growing
 
 
-def goes_by_entry(problem: Problem) -> bool:
+def goes_by_entry(spec: RecurrenceSpec) -> bool:
     """Whether every entry of a diagonal memory is a system of its own: N x P of them, or a single row or column."""
-    single = problem.state_dim == 1 or problem.value_dim + problem.denominator == 1
-    return is_diagonal(problem) and (problem.per_channel or single)
+    single = spec.state_dim == 1 or spec.value_dim + spec.denominator == 1
+    return is_diagonal(spec) and (spec.per_channel or single)
 
 
-def goes_in_lockstep(problem: Problem) -> bool:
+def goes_in_lockstep(spec: RecurrenceSpec) -> bool:
     """Whether such entries, of few rows and columns, keep one decay for all steps."""
-    own = goes_by_entry(problem) and not problem.per_channel and not has_kernel(problem)
-    return own and problem.constant_oscillation
+    own = goes_by_entry(spec) and not spec.per_channel and not has_kernel(spec)
+    return own and spec.constant_oscillation
 
 
-def disentangles(problem: Problem) -> bool:
+def disentangles(spec: RecurrenceSpec) -> bool:
     """Whether those entries can be convolved one by one."""
-    return goes_in_lockstep(problem) and not problem.complex_inputs
+    return goes_in_lockstep(spec) and not spec.complex_inputs
 
 
-def turns_alike(problem: Problem) -> bool:
+def turns_alike(spec: RecurrenceSpec) -> bool:
     """Whether all value columns share the phase of their row."""
-    turns = problem.phase is not None and not varies(problem.phase, "P")
-    return is_diagonal(problem) and not goes_by_entry(problem) and turns
+    turns = spec.phase is not None and not varies(spec.phase, "P")
+    return is_diagonal(spec) and not goes_by_entry(spec) and turns
 
 
-def rotates(problem: Problem) -> bool:
+def rotates(spec: RecurrenceSpec) -> bool:
     """Whether expand and shrink can turn instead of the memory."""
-    return turns_alike(problem) and not problem.complex_inputs
+    return turns_alike(spec) and not spec.complex_inputs
 
 
-def chunks(problem: Problem) -> bool:
+def chunks(spec: RecurrenceSpec) -> bool:
     """Whether a chunk of tokens is a few matrix products."""
-    return is_diagonal(problem) and not goes_by_entry(problem) and problem.phase is None
+    return is_diagonal(spec) and not goes_by_entry(spec) and spec.phase is None
 
 
-def erases(problem: Problem) -> bool:
+def erases(spec: RecurrenceSpec) -> bool:
     """Whether a real memory erases while it writes."""
-    real = problem.phase is None and problem.reads == "vector"
-    return problem.kind == "low_rank" and real and not has_kernel(problem)
+    real = spec.phase is None and spec.reads == "vector"
+    return spec.kind == "low_rank" and real and not has_kernel(spec)
 
 
-def is_dense(problem: Problem) -> bool:
+def is_dense(spec: RecurrenceSpec) -> bool:
     """Whether a matrix mixes the rows."""
-    return problem.kind == "dense"
+    return spec.kind == "dense"
 
 
-def has_one_matrix(problem: Problem) -> bool:
+def has_one_matrix(spec: RecurrenceSpec) -> bool:
     """Whether that matrix is the same at every step."""
-    return is_dense(problem) and problem.constant_oscillation
+    return is_dense(spec) and spec.constant_oscillation
 
 
-def can_advance(problem: Problem) -> bool:
+def can_advance(spec: RecurrenceSpec) -> bool:
     """Whether a memory can be carried from step to step."""
-    return not problem.growing
+    return not spec.growing
 
 
-def why_kernel(problem: Problem) -> str:
+def why_kernel(spec: RecurrenceSpec) -> str:
     """The reason for `convolution` where one kernel gives all outputs."""
-    if problem.growing:
+    if spec.growing:
         return "modes may grow, so that only their kernel can be formed, never a memory"
     return "one kernel serves all steps, and Fourier transforms convolve it with the whole sequence"
 
 
-def why_elementwise(problem: Problem) -> str:
+def why_elementwise(spec: RecurrenceSpec) -> str:
     """The reason for `elementwise`."""
-    if problem.complex_inputs and (has_kernel(problem) or turns_alike(problem)):
-        better = "convolution" if has_kernel(problem) else "rotate"
+    if spec.complex_inputs and (has_kernel(spec) or turns_alike(spec)):
+        better = "convolution" if has_kernel(spec) else "rotate"
         return f"the inputs are complex, which {better} cannot take"
-    if goes_by_entry(problem):
+    if goes_by_entry(spec):
         return "every memory entry decays differently, which no matrix product can hold: one fused pass over time"
     return "columns turn differently, so that every entry steps by itself"
 
 
-def why_reference(problem: Problem) -> str:
+def why_reference(spec: RecurrenceSpec) -> str:
     """The reason for `reference`, where nothing else serves."""
-    if has_kernel(problem):
+    if has_kernel(spec):
         return "the inputs are complex, which convolution cannot take"
-    if problem.kind == "shift" and problem.substeps == 1:
+    if spec.kind == "shift" and spec.substeps == 1:
         return "weights of a window that follow the tokens are summed step by step"
     found = "several writes per token into a window"
-    if problem.kind == "low_rank":
+    if spec.kind == "low_rank":
         whole, turning = "whose whole memory is read", "that is complex and follows the tokens"
-        found = f"a low-rank oscillation {whole if problem.reads == 'memory' else turning}"
+        found = f"a low-rank oscillation {whole if spec.reads == 'memory' else turning}"
     return f"no faster algorithm serves {found}"
 
 
-# In order of preference: the first that serves a problem on the device runs. `convolution` stands twice: it convolves
-# the inputs of a constant system as a whole, and what enters the memory of a constant oscillation entry by entry.
+# In order of preference: the first that serves a recurrence on the device runs. `convolution` stands twice: it
+# convolves the inputs of a constant system as a whole, and what enters the memory of a constant oscillation entry by
+# entry.
 ALGORITHMS = (
     Algorithm("convolution", convolution, convolves, why_kernel, cost.convolution),
     Algorithm(
@@ -230,22 +231,22 @@ ALGORITHMS = (
 )
 
 
-def choose_algorithm(problem: Problem, request: str = "auto", device: str = "cpu") -> AlgorithmChoice:
-    """The algorithm for a problem.
+def choose_algorithm(spec: RecurrenceSpec, request: str = "auto", device: str = "cpu") -> AlgorithmChoice:
+    """The algorithm for a recurrence.
 
     Args:
-        problem: the static description.
-        request: a name, or "auto" for the first that serves the problem on the device.
+        spec: the static description.
+        request: a name, or "auto" for the first that serves the recurrence on the device.
         device: type of the device of the run.
     Raises:
-        UsageError: the requested algorithm is unknown or does not serve this problem; nothing falls back silently.
+        UsageError: the requested algorithm is unknown or does not serve this recurrence; nothing falls back silently.
     """
-    known = [entry for entry in ALGORITHMS if entry.serves(problem)]
+    known = [entry for entry in ALGORITHMS if entry.serves(spec)]
     available = tuple(entry.name for entry in known if entry.runs_on(device))
     wanted = available[0] if request == "auto" else request
     for entry in known:
         if entry.name == wanted:
-            why = entry.why(problem) if request == "auto" else f"mixer.algorithm={request} asks for it"
+            why = entry.why(spec) if request == "auto" else f"mixer.algorithm={request} asks for it"
             return AlgorithmChoice(wanted, entry.function, available, why)
     unfit = any(entry.name == request for entry in ALGORITHMS)
     fault = "does not serve these stages" if unfit else "is not an algorithm"
@@ -257,19 +258,19 @@ def runs_on(request: str | None, device: str) -> bool:
     return all(entry.runs_on(device) for entry in ALGORITHMS if entry.name == request)
 
 
-def fitting(problem: Problem, device: str = "cpu") -> tuple[str, ...]:
-    """Names of the algorithms that serve a problem on a type of device, best first."""
-    return choose_algorithm(problem, device=device).available
+def fitting(spec: RecurrenceSpec, device: str = "cpu") -> tuple[str, ...]:
+    """Names of the algorithms that serve a recurrence on a type of device, best first."""
+    return choose_algorithm(spec, device=device).available
 
 
-def costs(problem: Problem, length: int, projections: int, device: str = "cpu") -> dict[str, Cost]:
-    """Costs of every algorithm that serves a problem on a type of device, best first.
+def costs(spec: RecurrenceSpec, length: int, projections: int, device: str = "cpu") -> dict[str, Cost]:
+    """Costs of every algorithm that serves a recurrence on a type of device, best first.
 
     Args:
-        problem: the static description.
+        spec: the static description.
         length: tokens of a sequence.
         projections: operations per token between channels and modes, where the shrink reads the whole memory.
         device: type of the device of the run.
     """
-    sizes = Sizes(problem, length, projections)
-    return {entry.name: entry.cost(sizes) for entry in ALGORITHMS if entry.serves(problem) and entry.runs_on(device)}
+    sizes = Sizes(spec, length, projections)
+    return {entry.name: entry.cost(sizes) for entry in ALGORITHMS if entry.serves(spec) and entry.runs_on(device)}

@@ -14,8 +14,8 @@ import torch
 
 from lcsm.errors import UsageError
 from lcsm.ops.dispatch import AlgorithmChoice, choose_algorithm
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents, real_part, reference
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.stabilise import Scale, stabilise
 from lcsm.shapes import Factor, Inputs, Outputs, Resets, Tensor, Writes
 from lcsm.structures import Diagonal, Structure, widen
@@ -41,13 +41,13 @@ class Written:
     """Writes of the tokens and changes of the memory, in the form that algorithms take.
 
     Args:
-        problem: the static description.
+        spec: the static description.
         structure: how each step changes the memory; its gain is applied and its weights are bounded.
         inputs, expand: what each step adds, [B L H P] and [B L H N P], P + 1 with a denominator.
         scale: of a stabilised memory.
     """
 
-    problem: Problem
+    spec: RecurrenceSpec
     structure: Structure
     inputs: Inputs
     expand: Writes
@@ -71,7 +71,7 @@ class Written:
             shrink: [B L H N P].
             weight: [1 1 H N 1].
         """
-        return real_part(self.problem, (shrink * self.expand * weight).sum(3) * self.inputs)
+        return real_part(self.spec, (shrink * self.expand * weight).sum(3) * self.inputs)
 
     def read(self, outputs: Outputs, bonus: Outputs | None = None) -> Read:
         """The outputs of the memory, and the bonus of the current token beside them.
@@ -83,7 +83,7 @@ class Written:
         if self.scale is None:
             return Read(outputs if bonus is None else outputs + bonus)
         scale, after = self.scale, self.scale.after.squeeze(3)
-        if not self.problem.exclusive:
+        if not self.spec.exclusive:
             return Read(outputs if bonus is None else outputs + bonus, after)
         before = scale.before.squeeze(3)
         if bonus is None:
@@ -97,15 +97,15 @@ class Recurrence:
     """A memory, the algorithm that runs it over many tokens at once, and the one that takes a single step.
 
     Args:
-        problem: the static description.
+        spec: the static description.
         request: name of an algorithm, or "auto" for the first that fits.
         log_scale_start: start of the running maximum where the structure has a log_gain, else None.
     Raises:
-        UsageError: the algorithm is unknown or does not serve the problem.
+        UsageError: the algorithm is unknown or does not serve the recurrence.
     """
 
-    def __init__(self, problem: Problem, request: str = "auto", log_scale_start: float | None = None) -> None:
-        self.problem, self.request, self.log_scale_start = problem, request, log_scale_start
+    def __init__(self, spec: RecurrenceSpec, request: str = "auto", log_scale_start: float | None = None) -> None:
+        self.spec, self.request, self.log_scale_start = spec, request, log_scale_start
         self.handed: Callable[..., Any] | None = None
         self.choices: dict[str, AlgorithmChoice] = {}
         self.choice("cpu")
@@ -113,7 +113,7 @@ class Recurrence:
     def choice(self, device: str) -> AlgorithmChoice:
         """The algorithm for a type of device, chosen when the memory first comes there."""
         if device not in self.choices:
-            self.choices[device] = choose_algorithm(self.problem, self.request, device)
+            self.choices[device] = choose_algorithm(self.spec, self.request, device)
         return self.choices[device]
 
     def function(self, device: str) -> Callable[..., Any]:
@@ -153,13 +153,13 @@ class Recurrence:
         """
         inputs, expand, scale = widen(inputs), widen(expand), None
         with torch.autocast(inputs.device.type, enabled=False):
-            if self.problem.denominator:
+            if self.spec.denominator:
                 inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1])], -1)
             if self.log_scale_start is not None:
                 assert isinstance(structure, Diagonal), "unbounded weights are those of a diagonal"
                 structure, scale = stabilise(structure, self.log_scale_start, log_scale, resets)
             inputs, expand = structure.apply_gain(inputs, expand)
-        return Written(self.problem, structure, inputs, expand, scale)
+        return Written(self.spec, structure, inputs, expand, scale)
 
     @torch.compiler.disable
     def run(
@@ -186,8 +186,8 @@ class Recurrence:
             UsageError: the algorithm that was asked for does not run on the device of the inputs.
         """
         structure, inputs, expand, shrink = written.structure, written.inputs, written.expand, widen(shrink)
-        single = keep and extents(structure, inputs, expand, shrink, self.problem.substeps)[1] == 1
+        single = keep and extents(structure, inputs, expand, shrink, self.spec.substeps)[1] == 1
         device = inputs.device.type
         algorithm = self.handed or (reference if single else self.function(device))
         with torch.autocast(device, enabled=False):
-            return algorithm(self.problem, structure, inputs, expand, shrink, memory, keep, resets)
+            return algorithm(self.spec, structure, inputs, expand, shrink, memory, keep, resets)

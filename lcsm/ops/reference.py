@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 
-from lcsm.ops.problem import Problem
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.shapes import Factor, Inputs, Memory, Num, Reads, Resets, Tensor, Writes
 from lcsm.structures import Decaying, Diagonal, Structure, at, in_double
 
@@ -30,7 +30,7 @@ def require_diagonal(structure: Structure, algorithm: str) -> Diagonal:
 
 
 def blank_memory(
-    problem: Problem, structure: Structure, inputs: Inputs, expand: Writes, batch: int
+    spec: RecurrenceSpec, structure: Structure, inputs: Inputs, expand: Writes, batch: int
 ) -> Num[Tensor, "batch H N P"]:
     """A memory of zeros [B H N P], in at least float32, complex where the oscillation or what is written is."""
     dtype = torch.promote_types(torch.promote_types(inputs.dtype, expand.dtype), torch.float32)
@@ -38,26 +38,26 @@ def blank_memory(
         dtype = torch.promote_types(dtype, value.dtype)
     if isinstance(structure, Decaying) and structure.phase is not None and not dtype.is_complex:
         dtype = dtype.to_complex()
-    heads, size = problem.num_heads, problem.state_dim
+    heads, size = spec.num_heads, spec.state_dim
     return torch.zeros(batch, heads, size, inputs.shape[-1], dtype=dtype, device=inputs.device)
 
 
-def read(problem: Problem, memory: Memory, shrink: Tensor) -> Tensor:
+def read(spec: RecurrenceSpec, memory: Memory, shrink: Tensor) -> Tensor:
     """One read-out [B H P] of a memory [B H N P]; the memory itself, [B H N], where the shrink asks for it."""
-    if problem.reads == "memory":
+    if spec.reads == "memory":
         return memory[..., 0]
-    return real_part(problem, (shrink * memory).sum(2))
+    return real_part(spec, (shrink * memory).sum(2))
 
 
-def real_part(problem: Problem, outputs: Tensor) -> Tensor:
+def real_part(spec: RecurrenceSpec, outputs: Tensor) -> Tensor:
     """The real part of complex outputs, doubled where modes stand for conjugate pairs."""
     if not outputs.is_complex():
         return outputs
-    return 2 * outputs.real if problem.pairs else outputs.real
+    return 2 * outputs.real if spec.pairs else outputs.real
 
 
 def read_all(
-    problem: Problem, memories: Tensor, before: Memory, shrink: Factor, keep: bool, resets: Resets | None
+    spec: RecurrenceSpec, memories: Tensor, before: Memory, shrink: Factor, keep: bool, resets: Resets | None
 ) -> tuple[Reads, Memory | None]:
     """Outputs and final memory as `reference` returns them, from the memories after every step.
 
@@ -66,18 +66,18 @@ def read_all(
         before: the memory before the first step, [B H N P].
     """
     seen = memories
-    if problem.exclusive:
+    if spec.exclusive:
         seen = torch.cat([before.unsqueeze(1), memories[:, :-1]], 1)
         if resets is not None:
             seen = seen.masked_fill(resets[..., None, None, None], 0)
     final = memories[:, -1] if keep else None
-    if problem.reads == "memory":
+    if spec.reads == "memory":
         return seen[..., 0], final
-    return real_part(problem, (shrink * seen).sum(3)), final
+    return real_part(spec, (shrink * seen).sum(3)), final
 
 
 def reference(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Structure,
     inputs: Inputs,
     expand: Writes,
@@ -92,7 +92,7 @@ def reference(
     rounding of the factor would add up, to 1e-4 over 2000 tokens.
 
     Args:
-        problem: the static description; its gain is already placed on inputs or expand.
+        spec: the static description; its gain is already placed on inputs or expand.
         structure: the oscillation of every step.
         inputs: [B L H P], with L x substeps rows.
         expand, shrink: [B L H N P], any axis of size 1 where they are constant; expand with L x substeps rows.
@@ -102,19 +102,19 @@ def reference(
     Returns:
         outputs [B L H P] ([B L H N] where the shrink reads the memory), and the final memory or None.
     """
-    batch, length = extents(structure, inputs, expand, shrink, problem.substeps)
+    batch, length = extents(structure, inputs, expand, shrink, spec.substeps)
     if memory is None:
-        memory = blank_memory(problem, structure, inputs, expand, batch)
+        memory = blank_memory(spec, structure, inputs, expand, batch)
     advance, outputs = structure.advance, []
-    if problem.constant_oscillation and isinstance(structure, Decaying) and structure.phase is not None:
+    if spec.constant_oscillation and isinstance(structure, Decaying) and structure.phase is not None:
         advance = partial(advance_finely, structure.map(in_double))
     for token in range(length):
         if resets is not None:
             memory = memory.masked_fill(resets[:, token, None, None, None], 0)
         before = memory
-        for t in range(token * problem.substeps, (token + 1) * problem.substeps):
-            memory = advance(memory, t, problem.pairs) + at(expand, t) * at(inputs, t)[:, :, None]
-        outputs.append(read(problem, before if problem.exclusive else memory, at(shrink, token)))
+        for t in range(token * spec.substeps, (token + 1) * spec.substeps):
+            memory = advance(memory, t, spec.pairs) + at(expand, t) * at(inputs, t)[:, :, None]
+        outputs.append(read(spec, before if spec.exclusive else memory, at(shrink, token)))
     return torch.stack(outputs, 1), memory if keep else None
 
 

@@ -16,8 +16,8 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from lcsm.ops.chunk.chunk import chunk
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents, require_diagonal
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Complex, Factor, Float, Inputs, Memory, Reads, RealFactor, Resets, Tensor, Writes
 from lcsm.structures import Diagonal, Structure
@@ -25,7 +25,7 @@ from lcsm.structures import Diagonal, Structure
 
 @by_steps
 def rotate(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Structure,
     inputs: Inputs,
     expand: Writes,
@@ -50,7 +50,7 @@ def rotate(
     _refuse_columns(structure, inputs, expand, shrink)
     _, length = extents(structure, inputs, expand, shrink)
     # a memory of no rows has the type of a whole one
-    blank = blank_memory(problem, structure, inputs, expand, 0)
+    blank = blank_memory(spec, structure, inputs, expand, 0)
     dtype = torch.promote_types(blank.dtype, memory.dtype).to_real() if memory is not None else blank.dtype.to_real()
     columns = None
     if expand.shape[4] > 1:
@@ -59,25 +59,23 @@ def rotate(
         columns, shrink = shrink.squeeze(3), shrink.new_ones(1, 1, 1, 1, 1)
 
     phases = accumulated_phase(structure, length, dtype)
-    turned = Turned(problem.state_dim, _turning(structure, expand, shrink, memory), problem.exclusive, phases)
-    real_problem = replace(
-        problem, phase=None, gain=None, pairs=False, expand="LHN", shrink="LHN", state_dim=turned.num_rows
-    )
+    turned = Turned(spec.state_dim, _turning(structure, expand, shrink, memory), spec.exclusive, phases)
+    real_spec = replace(spec, phase=None, gain=None, pairs=False, expand="LHN", shrink="LHN", state_dim=turned.num_rows)
     outputs, final = inner(
-        real_problem,
+        real_spec,
         replace(structure, phase=None, gain=None, log_gain=None).map(turned.double),
         inputs.to(dtype),
         turned.expand(expand),
-        turned.shrink(shrink) if problem.reads == "vector" else shrink[:, :, :, :1],
+        turned.shrink(shrink) if spec.reads == "vector" else shrink[:, :, :, :1],
         None if memory is None else turned.enter(memory),
         keep=keep,
         resets=resets,
     )
-    if problem.reads == "memory":
+    if spec.reads == "memory":
         outputs = turned.leave(outputs.unsqueeze(4), turned.read_frame(), 3).squeeze(4)
     else:
         outputs = outputs if columns is None else outputs * columns
-        outputs = 2 * outputs if problem.pairs else outputs
+        outputs = 2 * outputs if spec.pairs else outputs
     return outputs, turned.leave(final, turned.last_frame(), 2) if final is not None else None
 
 

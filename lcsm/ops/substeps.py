@@ -9,8 +9,8 @@ from typing import Any, TypeVar, cast
 
 import torch.nn.functional as F
 
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
 from lcsm.structures import Structure
 
@@ -26,7 +26,7 @@ def by_steps(algorithm: Run) -> Run:
 
     @wraps(algorithm)
     def run(
-        problem: Problem,
+        spec: RecurrenceSpec,
         structure: Structure,
         inputs: Inputs,
         expand: Writes,
@@ -36,15 +36,15 @@ def by_steps(algorithm: Run) -> Run:
         resets: Resets | None = None,
         **options: Any,
     ) -> tuple[Reads, Memory | None]:
-        substeps = problem.substeps
+        substeps = spec.substeps
         if substeps == 1:
-            return algorithm(problem, structure, inputs, expand, shrink, memory, keep, resets, **options)
+            return algorithm(spec, structure, inputs, expand, shrink, memory, keep, resets, **options)
         _, length = extents(structure, inputs, expand, shrink, substeps)
-        place = 0 if problem.exclusive else substeps - 1
+        place = 0 if spec.exclusive else substeps - 1
         shrink = spread(shrink.expand(-1, length, -1, -1, -1), substeps, place)
         resets = None if resets is None else spread(resets, substeps, 0)
-        problem = replace(problem, substeps=1, shrink=f"{problem.shrink}*L")
-        outputs, memory = algorithm(problem, structure, inputs, expand, shrink, memory, keep, resets, **options)
+        spec = replace(spec, substeps=1, shrink=f"{spec.shrink}*L")
+        outputs, memory = algorithm(spec, structure, inputs, expand, shrink, memory, keep, resets, **options)
         return outputs[:, place::substeps], memory
 
     return cast(Run, run)

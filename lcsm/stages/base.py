@@ -36,7 +36,7 @@ class Stage(nn.Module):
     """Base of all stages.
 
     Attributes:
-        varies: the axes along which the value varies, as `ops.problem.Problem` explains; checked by the tests.
+        varies: the axes along which the value varies, as `ops.spec.RecurrenceSpec` explains; checked by the tests.
         stateful: its values depend on earlier tokens through `past`, so that no second direction can use them.
         shares_values: leaves values for later layers in `context.shared`, which lives as long as one call of the model.
     """

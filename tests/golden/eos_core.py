@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from lcsm.ops.dispatch import choose_algorithm, fitting
-from lcsm.ops.problem import Problem
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.structures import Diagonal
 from tests.golden.case import Case
 from tests.golden.replay import finish, leaves_of
@@ -29,7 +29,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     expand, expand_axes = factor(leaves["e"], config["e_mode"] == "data", True)
     shrink, shrink_axes = factor(leaves["s"], config["s_mode"] == "data", True)
     decay, decay_axes = factor(leaves["o"], config["o_mode"] == "data", True)
-    problem = Problem(
+    spec = RecurrenceSpec(
         kind="diagonal",
         decay=decay_axes,
         expand=expand_axes,
@@ -39,9 +39,9 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
         value_dim=config["d"],
     )
     memory = leaves["m_init"][:, None] if config["initial_state"] == "given" else None
-    for name in fitting(problem):
-        outputs, final = choose_algorithm(problem, name).function(
-            problem,
+    for name in fitting(spec):
+        outputs, final = choose_algorithm(spec, name).function(
+            spec,
             Diagonal(log_decay=decay.log()),
             leaves["i"][:, :, None],
             expand,

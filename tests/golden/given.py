@@ -188,11 +188,11 @@ def replayed(
         x: what the mixer sees, [B L D]; zeros where every stage is given.
         state: what the stream begins with.
     """
-    for name in fitting(make().recurrence.problem):
+    for name in fitting(make().recurrence.spec):
         mixer = make(algorithm=name)
         if x is None:
             config = case.config
-            width = mixer.recurrence.problem.num_heads * mixer.recurrence.problem.value_dim
+            width = mixer.recurrence.spec.num_heads * mixer.recurrence.spec.value_dim
             x = torch.zeros(config["B"], config["L"], width, dtype=torch.float64)
         outputs, after = call(mixer, tensors, x, State() if state is None else state)
         yield from finish(case, name, leaves, found(outputs, after))

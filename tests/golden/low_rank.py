@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lcsm.ops.dispatch import choose_algorithm, fitting
-from lcsm.ops.problem import Problem
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.stages.delta.projections import unit_length
 from lcsm.structures import Delta, LowRank
 from tests.golden.case import Case
@@ -47,7 +47,7 @@ def replay_map(
     config: dict[str, Any] = case.config
     heads, size, width = config["H"], config["k"], config["d"]
     decay = decay_axes(structure_of(case.symbols("input", "parameter")).log_decay)
-    problem = Problem(
+    spec = RecurrenceSpec(
         kind="low_rank",
         decay=decay,
         gain="LH",
@@ -58,7 +58,7 @@ def replay_map(
         value_dim=width,
         substeps=substeps,
     )
-    for name in fitting(problem):
+    for name in fitting(spec):
         leaves = leaves_of(case)
         seen = dict(leaves)
         if config.get("qk_l2norm_inside"):
@@ -67,7 +67,7 @@ def replay_map(
         expand = structure.left if isinstance(structure, Delta) else column(seen["k"])
         written, direction = structure.apply_gain(leaves["v"], expand)
         shrink = column(seen["q"]) * config["scale"]
-        algorithm = choose_algorithm(problem, name).function
-        outputs, final = algorithm(problem, structure, written, direction, shrink, leaves.get("m_init"), True)
+        algorithm = choose_algorithm(spec, name).function
+        outputs, final = algorithm(spec, structure, written, direction, shrink, leaves.get("m_init"), True)
         assert torch.is_tensor(final)
         yield from finish(case, name, leaves, {"y": outputs, "m_final": final})

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from lcsm.commands.models_table import GOLDEN
 from lcsm.ops import dispatch
-from lcsm.ops.problem import Problem
+from lcsm.ops.spec import RecurrenceSpec
 from tests.golden import given
 from tests.golden.case import CASES, Case, adapter, read_case, sidecars
 
@@ -79,15 +79,15 @@ def axes(declared: str | None) -> frozenset[frozenset[str]] | None:
     return None if declared is None else frozenset(frozenset(term) - set("H*") for term in declared.split("+"))
 
 
-def recurrence(problem: Problem) -> tuple[Any, ...]:
+def recurrence(spec: RecurrenceSpec) -> tuple[Any, ...]:
     """What makes two recurrences the same, whatever their sizes and what their factors are made of."""
-    flags = (problem.pairs, problem.exclusive, problem.stabilised, problem.denominator, problem.growing)
-    return problem.kind, axes(problem.decay), axes(problem.phase), problem.substeps > 1, *flags
+    flags = (spec.pairs, spec.exclusive, spec.stabilised, spec.denominator, spec.growing)
+    return spec.kind, axes(spec.decay), axes(spec.phase), spec.substeps > 1, *flags
 
 
 @cache
 def of_preset(name: str) -> tuple[Any, ...]:
-    return recurrence(given.named(name, {}).recurrence.problem)
+    return recurrence(given.named(name, {}).recurrence.spec)
 
 
 def replayed(case: Case) -> list[str]:
@@ -103,9 +103,9 @@ def replayed(case: Case) -> list[str]:
         return configured(model, settings)
 
     def seen(algorithm: Callable[..., Any]) -> Callable[..., Any]:
-        def run(problem: Problem, *arguments: Any, **settings: Any) -> Any:
-            ran.add(recurrence(problem))
-            return algorithm(problem, *arguments, **settings)
+        def run(spec: RecurrenceSpec, *arguments: Any, **settings: Any) -> Any:
+            ran.add(recurrence(spec))
+            return algorithm(spec, *arguments, **settings)
 
         return run
 

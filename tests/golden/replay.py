@@ -111,8 +111,8 @@ def as_complex(value: Tensor) -> Tensor:
 
 def algorithms(mixer: EosMixer) -> tuple[str, ...]:
     """Every algorithm that serves the mixer, in both directions."""
-    names = fitting(mixer.recurrence.problem)
-    second = fitting(mixer.second_pass.recurrence.problem)
+    names = fitting(mixer.recurrence.spec)
+    second = fitting(mixer.second_pass.recurrence.spec)
     return tuple(name for name in names if name in second)
 
 

@@ -59,6 +59,6 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     for ours, theirs in (("mixer_norm", "ln1"), ("channel_norm", "ln2")):
         tensors |= {f"{ours}.{kind}": leaves[f"{theirs}.{kind}"] for kind in ("weight", "bias")}
     settings, index = settings_of(config), config["layer_index"]
-    for name in fitting(named_block("rwkv4", settings, layer=index).mixer.recurrence.problem):
+    for name in fitting(named_block("rwkv4", settings, layer=index).mixer.recurrence.spec):
         outputs, _ = call(named_block("rwkv4", settings, name, index), tensors, leaves["x"])
         yield from finish(case, name, leaves, {"y": outputs})

@@ -36,20 +36,20 @@ def values_of(mixer: EosMixer) -> dict[str, Any]:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_tensors_of_every_model_vary_along_the_declared_axes_alone(name: str):
     mixer = mixer_of(name)
-    problem, values = mixer.recurrence.problem, values_of(mixer)
-    sizes = {"H": problem.num_heads, "N": problem.state_dim, "P": problem.value_dim}
+    spec, values = mixer.recurrence.spec, values_of(mixer)
+    sizes = {"H": spec.num_heads, "N": spec.state_dim, "P": spec.value_dim}
     found = {"expand": values["expand"], "shrink": values["shrink"]}
     structure = values["oscillation"]
     if isinstance(structure, Decaying):
         found |= {"phase": structure.phase}
         # S4 applies its gain as a half step of the whole transition
-        found |= {} if type(structure).place is not Structure.place else {"gain": structure.gain}
-        found |= {"decay": None if problem.decay is None else structure.log(0, LENGTH * problem.substeps)}
+        found |= {} if type(structure).apply_gain is not Structure.apply_gain else {"gain": structure.gain}
+        found |= {"decay": None if spec.decay is None else structure.log(0, LENGTH * spec.substeps)}
     for field, value in found.items():
-        declared = getattr(problem, field)
+        declared = getattr(spec, field)
         assert (declared is None) == (value is None), field
         if value is not None:
-            steps = LENGTH if field == "shrink" else LENGTH * problem.substeps
+            steps = LENGTH if field == "shrink" else LENGTH * spec.substeps
             time = (BATCH, steps) if "L" in declared else (1, 1)
             expected = (*time, *(size if axis in declared else 1 for axis, size in sizes.items()))
             assert tuple(value.shape) + (1,) * (5 - value.ndim) == expected, (field, declared)

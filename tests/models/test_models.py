@@ -49,10 +49,10 @@ class Given(torch.nn.Module):
 def test_mixing_matrix_is_what_the_mixer_reads_of_impulses(words: str):
     language_model, text = model(words), tokens()
     matrix, block = mixing_matrix(language_model, 0, text), language_model.backbone.layers[0]
-    mixer, problem = block.mixer, block.mixer.recurrence.problem
-    impulses = torch.eye(9, dtype=torch.float64)[..., None, None].expand(-1, -1, problem.num_heads, problem.value_dim)
+    mixer, spec = block.mixer, block.mixer.recurrence.spec
+    impulses = torch.eye(9, dtype=torch.float64)[..., None, None].expand(-1, -1, spec.num_heads, spec.value_dim)
     mixer.input, mixer.output = Given(impulses), First()
-    mixer.recurrence.problem = dataclasses.replace(problem, denominator=False)
+    mixer.recurrence.spec = dataclasses.replace(spec, denominator=False)
     x = block.mixer_norm(language_model.embedding(text)).expand(9, -1, -1)
     np.testing.assert_allclose(matrix, mixer(x)[0][..., 0].T.detach(), rtol=1e-5, atol=1e-7)
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.structures import Diagonal, Structure
 
 B = 2
@@ -40,10 +40,10 @@ class Case:
     strength: float = 0.5
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def problem(self, **changes: Any) -> Problem:
+    def spec(self, **changes: Any) -> RecurrenceSpec:
         axes = {name: value.replace("B", "") for name, value in self.fields.items()}
         decay = "+".join(value for name, value in axes.items() if name not in ("phase", "gain"))
-        return Problem(
+        return RecurrenceSpec(
             kind=KINDS.get(self.kind.__name__, "diagonal"),
             decay=decay, phase=axes.get("phase"), gain=None,
             expand=self.expand.replace("B", ""), shrink=self.shrink.replace("B", ""),
@@ -80,11 +80,11 @@ class Case:
         }
 
 
-def call(algorithm: Callable[..., Any], problem: Problem, kind: type, leaves: dict[str, Tensor], **arguments: Any):
+def call(algorithm: Callable[..., Any], spec: RecurrenceSpec, kind: type, leaves: dict[str, Tensor], **arguments: Any):
     """One call from a flat dict of tensors."""
     fields = {name: value for name, value in leaves.items() if name not in ("inputs", "expand", "shrink", "memory")}
     factors = [leaves[name] for name in ("inputs", "expand", "shrink")]
-    return algorithm(problem, kind(**fields), *factors, leaves.get("memory"), **arguments)
+    return algorithm(spec, kind(**fields), *factors, leaves.get("memory"), **arguments)
 
 
 def gradients(results: list[Tensor], leaves: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -113,15 +113,15 @@ def assert_agrees(
     **changes: Any,
 ) -> None:
     """Outputs, final memory and the gradients of every tensor equal those of the reference, in float64."""
-    problem, leaves = case.problem(**changes), case.leaves(length)
+    spec, leaves = case.spec(**changes), case.leaves(length)
     if memory:
-        dtype = call(reference, problem, case.kind, leaves, keep=True)[1].dtype
+        dtype = call(reference, spec, case.kind, leaves, keep=True)[1].dtype
         leaves["memory"] = torch.randn(B, case.heads, case.size, case.width, dtype=dtype).requires_grad_()
     if alter is not None:
         alter(case, leaves)
     found, expected = {}, {}
     for target, function in ((found, algorithm), (expected, reference)):
-        outputs, final = call(function, problem, case.kind, leaves, keep=keep, resets=resets)
+        outputs, final = call(function, spec, case.kind, leaves, keep=keep, resets=resets)
         assert (final is not None) == keep
         results = [outputs] if final is None else [outputs, final]
         target.update(outputs=outputs, final=final, **gradients(results, leaves))
@@ -135,8 +135,8 @@ def assert_agrees(
 
 def assert_splits(algorithm: Callable[..., Any], case: Case, length: int, at: int, **changes: Any) -> None:
     """Cutting a sequence and carrying the memory changes nothing: values and gradients."""
-    problem, leaves = case.problem(**changes), case.leaves(length)
-    whole, final = call(algorithm, problem, case.kind, leaves, keep=True)
+    spec, leaves = case.spec(**changes), case.leaves(length)
+    whole, final = call(algorithm, spec, case.kind, leaves, keep=True)
     memory, outputs = None, []
     for span in (slice(0, at), slice(at, length)):
         steps = slice(span.start * case.substeps, span.stop * case.substeps)
@@ -145,7 +145,7 @@ def assert_splits(algorithm: Callable[..., Any], case: Case, length: int, at: in
             for name, value in leaves.items()
         }
         piece |= {} if memory is None else {"memory": memory}
-        output, memory = call(algorithm, problem, case.kind, piece, keep=True)
+        output, memory = call(algorithm, spec, case.kind, piece, keep=True)
         outputs.append(output)
     split = torch.cat(outputs, 1)
     torch.testing.assert_close(split, whole, rtol=1e-12, atol=1e-12)
@@ -168,23 +168,23 @@ def float32_error(algorithm: Callable[..., Any], case: Case, length: int, **chan
     """Relative error of float32 outputs against the float64 recurrence."""
     leaves = case.leaves(length, torch.float32)
     wide = {n: v.detach().to(torch.complex128 if v.is_complex() else torch.float64) for n, v in leaves.items()}
-    problem = case.problem(**changes)
+    spec = case.spec(**changes)
     with torch.no_grad():
-        expected, _ = call(reference, problem, case.kind, wide)
-        found, _ = call(algorithm, problem, case.kind, leaves)
+        expected, _ = call(reference, spec, case.kind, wide)
+        found, _ = call(algorithm, spec, case.kind, leaves)
     return float((found.to(expected.dtype) - expected).norm() / expected.norm())
 
 
 def assert_autocast_is_ignored(algorithm: Callable[..., Any], case: Case) -> None:
     """Products stay in float32: under autocast, and where the inputs alone are of low precision."""
-    leaves, problem = case.leaves(19, torch.float32), case.problem()
+    leaves, spec = case.leaves(19, torch.float32), case.spec()
     rounded = leaves["inputs"].bfloat16()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        found = call(algorithm, problem, case.kind, leaves, keep=True)
+        found = call(algorithm, spec, case.kind, leaves, keep=True)
     with torch.no_grad():
-        expected = call(algorithm, problem, case.kind, leaves, keep=True)
-        low = call(algorithm, problem, case.kind, leaves | {"inputs": rounded}, keep=True)
-        widened = call(algorithm, problem, case.kind, leaves | {"inputs": rounded.float()}, keep=True)
+        expected = call(algorithm, spec, case.kind, leaves, keep=True)
+        low = call(algorithm, spec, case.kind, leaves | {"inputs": rounded}, keep=True)
+        widened = call(algorithm, spec, case.kind, leaves | {"inputs": rounded.float()}, keep=True)
     for one, other in zip((*found, *low), (*expected, *widened), strict=True):
         assert torch.equal(one, other)
 
@@ -193,6 +193,6 @@ def assert_strong_decays_stay_finite(algorithm: Callable[..., Any], case: Case) 
     """Log-decays down to -300 and beyond per step, in float32: outputs and gradients without NaN or infinity."""
     strong = dataclasses.replace(case, strength=300.0)
     leaves = strong.leaves(67, torch.float32)
-    outputs, final = call(algorithm, strong.problem(), strong.kind, leaves, keep=True)
+    outputs, final = call(algorithm, strong.spec(), strong.kind, leaves, keep=True)
     values = [outputs, final, *gradients([outputs, final], leaves).values()]
     assert all(torch.isfinite(torch.view_as_real(v) if v.is_complex() else v).all() for v in values)

@@ -45,7 +45,7 @@ CASES = {
         LOW_RANK, expand="HN", shrink="HN", kind=LowRank, size=32, strength=SLOW
     ),
 }  # fmt: skip
-SERVED = [(case, name) for case in CASES for name in fitting(CASES[case].problem()) if name != "reference"]
+SERVED = [(case, name) for case in CASES for name in fitting(CASES[case].spec()) if name != "reference"]
 
 
 def lasting(case: Case, leaves: dict[str, Tensor]) -> None:
@@ -93,5 +93,5 @@ def test_a_long_sequence_equals_the_reference(case: str, name: str, packed: bool
     # sums over the tokens of what is divided by the distance of a mode from the unit circle, twice in gradients
     tolerance = LENGTH / SLOW**2 * torch.finfo(torch.float64).eps
     options = {"resets": resets if packed else None, "alter": lasting, "tolerance": tolerance}
-    algorithm = choose_algorithm(CASES[case].problem(), name).function
+    algorithm = choose_algorithm(CASES[case].spec(), name).function
     assert_agrees(algorithm, CASES[case], LENGTH, **options)

@@ -14,20 +14,20 @@ from lcsm.errors import UsageError
 from lcsm.models.build import Builder, rehearse
 from lcsm.ops import cost, dispatch
 from lcsm.ops.dispatch import Algorithm, costs, fitting
-from lcsm.ops.problem import Problem
 from lcsm.ops.recurrence import Recurrence
 from lcsm.ops.reference import reference
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.structures import Diagonal
 from tests.compose import compose, small
-from tests.ops.test_problem import problem
+from tests.ops.test_spec import spec
 
 RAN: list[str] = []
 
 
-def kernel(problem: Problem, structure: Any, inputs: torch.Tensor, *arguments: Any) -> tuple[Any, Any]:
+def kernel(spec: RecurrenceSpec, structure: Any, inputs: torch.Tensor, *arguments: Any) -> tuple[Any, Any]:
     """An algorithm of other devices than the CPU."""
     RAN.append(inputs.device.type)
-    return reference(problem, structure, inputs, *arguments)
+    return reference(spec, structure, inputs, *arguments)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def run(recurrence: Recurrence, device: str, length: int = 3) -> torch.Tensor:
 
 
 def test_an_algorithm_of_one_device_is_chosen_there_and_nowhere_else():
-    recurrence = Recurrence(problem())
+    recurrence = Recurrence(spec())
     names = [recurrence.choice(device).name for device in ("cpu", "meta", "cpu", "cuda")]
     assert names == ["chunk", "kernel", "chunk", "kernel"]
     assert recurrence.function("meta") is kernel
@@ -54,14 +54,14 @@ def test_an_algorithm_of_one_device_is_chosen_there_and_nowhere_else():
 
 
 def test_what_is_offered_and_what_it_costs_depend_on_the_device():
-    assert fitting(problem()) == ("chunk", "elementwise", "scan", "reference")
-    assert fitting(problem(), "meta") == ("kernel", *fitting(problem()))
-    assert list(costs(problem(), 64, 0, "meta")) == list(fitting(problem(), "meta"))
-    assert "kernel" not in costs(problem(), 64, 0)
+    assert fitting(spec()) == ("chunk", "elementwise", "scan", "reference")
+    assert fitting(spec(), "meta") == ("kernel", *fitting(spec()))
+    assert list(costs(spec(), 64, 0, "meta")) == list(fitting(spec(), "meta"))
+    assert "kernel" not in costs(spec(), 64, 0)
 
 
 def test_a_request_runs_on_its_devices_and_is_refused_on_others():
-    recurrence = Recurrence(problem(), "kernel")
+    recurrence = Recurrence(spec(), "kernel")
     assert recurrence.function("cuda") is kernel
     with pytest.raises(UsageError, match=r"mixer\.algorithm='kernel' does not run on cpu.*\n?.*chunk, elementwise"):
         run(recurrence, "cpu")
@@ -70,8 +70,8 @@ def test_a_request_runs_on_its_devices_and_is_refused_on_others():
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
 def test_a_copy_chooses_as_the_original(copied: Any):
-    assert copied(Recurrence(problem())).choice("cpu").name == "chunk"
-    assert copied(Recurrence(problem(), "kernel")).function("meta") is kernel
+    assert copied(Recurrence(spec())).choice("cpu").name == "chunk"
+    assert copied(Recurrence(spec(), "kernel")).function("meta") is kernel
 
 
 def test_a_mixer_made_on_one_device_says_what_it_runs_on_another():

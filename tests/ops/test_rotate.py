@@ -69,12 +69,12 @@ def test_rows_without_phase_stay_single(keep: bool):
     leaves = case.leaves(9)
     leaves["phase"] = (leaves["phase"].detach() * torch.tensor([1.0, 0.0, 0.0])[:, None]).requires_grad_()
 
-    def inner(problem, *arguments, **options):
-        rows.append(problem.state_dim)
-        return reference(problem, *arguments, **options)
+    def inner(spec, *arguments, **options):
+        rows.append(spec.state_dim)
+        return reference(spec, *arguments, **options)
 
-    found, memory = call(rotate, case.problem(), Diagonal, leaves, keep=keep, inner=inner)
-    expected, final = call(reference, case.problem(), Diagonal, leaves, keep=keep)
+    found, memory = call(rotate, case.spec(), Diagonal, leaves, keep=keep, inner=inner)
+    expected, final = call(reference, case.spec(), Diagonal, leaves, keep=keep)
     torch.testing.assert_close(found, expected)
     assert rows == [4]
     if keep:
@@ -90,8 +90,8 @@ def test_float32_keeps_the_phase_of_a_long_sequence():
     leaves = {name: value.detach() for name, value in case.leaves(16384, torch.float32).items()}
     leaves["log_decay"] -= 0.1
     wide = {name: value.double() for name, value in leaves.items()}
-    found, _ = call(rotate, case.problem(), Diagonal, leaves)
-    expected, _ = call(rotate, case.problem(), Diagonal, wide)
+    found, _ = call(rotate, case.spec(), Diagonal, leaves)
+    expected, _ = call(rotate, case.spec(), Diagonal, wide)
     assert (found - expected).norm() / expected.norm() < 1e-6
 
 
@@ -102,7 +102,7 @@ def test_float32_error_is_small():
 def test_phase_along_columns_is_refused():
     case = Case({"log_decay": "", "phase": "HP"})
     with pytest.raises(ValueError, match="elementwise"):
-        call(rotate, case.problem(), Diagonal, case.leaves(3))
+        call(rotate, case.spec(), Diagonal, case.leaves(3))
 
 
 @pytest.mark.parametrize("name", ["GateLoop", "discretised"])

@@ -26,12 +26,12 @@ def run(case: Case, leaves: dict[str, Tensor], start: float | None, resets: Tens
     else:
         structure, scale = stabilise(structure, start, resets=resets)
         gain = structure.gain
-    problem = case.problem(**settings)
+    spec = case.spec(**settings)
     inputs = leaves["inputs"] * gain.squeeze(3)
-    outputs, _ = reference(problem, structure, inputs, leaves["expand"], leaves["shrink"], resets=resets)
+    outputs, _ = reference(spec, structure, inputs, leaves["expand"], leaves["shrink"], resets=resets)
     if start is None:
         return outputs
-    return outputs * (scale.before if problem.exclusive else scale.after).squeeze(3).clamp_min(-1e3).exp()
+    return outputs * (scale.before if spec.exclusive else scale.after).squeeze(3).clamp_min(-1e3).exp()
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["one segment", "packed"])
@@ -70,7 +70,7 @@ def test_strong_weights_stay_bounded_and_finite(name: str):
     structure = Diagonal(log_decay=300 * leaves["log_decay"], log_gain=300 * leaves["log_gain"])
     bounded, _ = stabilise(structure, start, resets=random_resets(33))
     inputs = leaves["inputs"] * bounded.gain.squeeze(3)
-    outputs, _ = reference(case.problem(), bounded, inputs, leaves["expand"], leaves["shrink"])
+    outputs, _ = reference(case.spec(), bounded, inputs, leaves["expand"], leaves["shrink"])
     assert bounded.gain.max() <= 1
     assert all(torch.isfinite(value).all() for value in (outputs, *gradients([outputs], leaves).values()))
 

@@ -41,12 +41,12 @@ CASES = {
         {"log_decay": "HN", "phase": "HN"}, "BLHP", "", "", width=1, settings={"reads": "memory", **TWO}
     ),
 }  # fmt: skip
-SERVED = [(case, name) for case in CASES for name in fitting(CASES[case].problem()) if name != "reference"]
+SERVED = [(case, name) for case in CASES for name in fitting(CASES[case].spec()) if name != "reference"]
 served = pytest.mark.parametrize(("case", "name"), SERVED)
 
 
 def algorithm(case: str, name: str) -> Any:
-    return choose_algorithm(CASES[case].problem(), name).function
+    return choose_algorithm(CASES[case].spec(), name).function
 
 
 def test_every_algorithm_takes_several_writes():
@@ -106,7 +106,7 @@ def test_a_trapezoidal_write_is_two_writes_of_neighbouring_tokens(function: Any)
     leaves["inputs"] = pairs(delayed(value), value)
     if turns:
         leaves["phase"] = pairs(torch.zeros_like(leaves["phase"][:, ::2]), leaves["phase"][:, ::2])
-    found, final = call(function, case.problem(), Diagonal, leaves, keep=True)
+    found, final = call(function, case.spec(), Diagonal, leaves, keep=True)
 
     memory, expected = torch.zeros(2, 2, 3, 2, dtype=factor.dtype), []
     for t in range(length):
@@ -116,4 +116,4 @@ def test_a_trapezoidal_write_is_two_writes_of_neighbouring_tokens(function: Any)
         expected.append((leaves["shrink"][:, t] * memory).sum(2).real)
     torch.testing.assert_close(found, torch.stack(expected, 1))
     torch.testing.assert_close(final, memory)
-    torch.testing.assert_close(found, call(reference, case.problem(), Diagonal, leaves)[0])
+    torch.testing.assert_close(found, call(reference, case.spec(), Diagonal, leaves)[0])

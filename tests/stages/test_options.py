@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 
-from lcsm.ops.problem import Problem
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.stages.decay.mixed import MixedDiagonal
 from lcsm.structures import Decaying, Dense
 from tests.stages.options import BATCH, CONF, GROUPS, LENGTH, build, call, example, names, parts, shape
@@ -110,9 +110,9 @@ def test_parameters_of_decays_take_no_weight_decay_and_have_a_group(option: str)
 def test_decays_of_every_entry_are_recognised_as_such_and_stay_small(option: str):
     stage = build("oscillation", option)
     sizes = {"num_heads": 2, "state_dim": 4, "value_dim": 3}
-    problem = Problem(
+    spec = RecurrenceSpec(
         kind="diagonal", decay=stage.decay, phase=stage.phase, gain=stage.gain, expand="LHN", shrink="LHN", **sizes
     )
-    assert problem.per_channel
+    assert spec.per_channel
     structure = call(stage, example())[0]
     assert max(value.numel() for value in structure.tensors().values()) <= BATCH * LENGTH * 2 * 4

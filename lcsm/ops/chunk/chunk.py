@@ -12,8 +12,8 @@ import torch
 
 from lcsm.ops.chunk.decay import ColumnDecay, LogDecay
 from lcsm.ops.chunk.loop import Call, ChunkRecurrence, run
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Reads, RealFactor, Resets, Tensor, Writes
 from lcsm.structures import LOG_DECAY_FLOOR, Decaying, Diagonal, Structure
@@ -21,7 +21,7 @@ from lcsm.structures import LOG_DECAY_FLOOR, Decaying, Diagonal, Structure
 
 @by_steps
 def chunk(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Structure,
     inputs: Inputs,
     expand: Writes,
@@ -38,12 +38,12 @@ def chunk(
 
     Args, Returns: as `lcsm.ops.reference.reference`.
     Raises:
-        ValueError: the problem, or the shape of a factor, is outside of what this algorithm serves.
+        ValueError: the recurrence, or the shape of a factor, is outside of what this algorithm serves.
     Source: chunked linear attention (2312.06635, section 4); gradient of the decay as in `docs/chunk.md`.
     """
-    diagonal = _served(problem, structure)
+    diagonal = _served(spec, structure)
     batch, length = extents(structure, inputs, expand, shrink)
-    rows, columns = (None, None) if problem.rate is None else log_decays(diagonal, length)
+    rows, columns = (None, None) if spec.rate is None else log_decays(diagonal, length)
     written, expand = _split("expand", expand)
     read, shrink = _split("shrink", shrink)
     inputs = inputs if written is None else inputs * written
@@ -55,17 +55,17 @@ def chunk(
     if dtype.is_complex:
         raise ValueError(f"a factor or the memory is {dtype}: chunk needs real tensors;\nuse algorithm=elementwise")
     width = max(value.shape[-1] for value in (inputs, memory, columns) if value is not None)
-    sizes = (batch, length, problem.num_heads)
+    sizes = (batch, length, spec.num_heads)
     before = inputs.new_zeros(()) if memory is None else memory
     call = Call(
-        shrink.to(dtype).expand(*sizes, problem.state_dim),
-        expand.to(dtype).expand(*sizes, problem.state_dim),
+        shrink.to(dtype).expand(*sizes, spec.state_dim),
+        expand.to(dtype).expand(*sizes, spec.state_dim),
         inputs.to(dtype).expand(*sizes, width),
-        before.to(dtype).expand(batch, problem.num_heads, problem.state_dim, width),
+        before.to(dtype).expand(batch, spec.num_heads, spec.state_dim, width),
         None if rows is None else rows.to(dtype),
         None if columns is None else columns.to(dtype),
         resets,
-        problem.exclusive,
+        spec.exclusive,
     )
     differentiated = torch.is_grad_enabled() and any(value.requires_grad for value in present)
     # autocast would take the matrix products to low precision
@@ -102,20 +102,20 @@ def _log(structure: Decaying, length: int) -> RealFactor:
     return value if float(value.detach().amin()) >= LOG_DECAY_FLOOR else structure.log(0, length)
 
 
-def _served(problem: Problem, structure: Structure) -> Diagonal:
-    """The structure, if this algorithm serves the problem."""
+def _served(spec: RecurrenceSpec, structure: Structure) -> Diagonal:
+    """The structure, if this algorithm serves the recurrence."""
     served = {
-        "kind=diagonal": problem.kind == "diagonal" and isinstance(structure, Diagonal),
-        "a real decay": problem.phase is None and getattr(structure, "phase", None) is None,
-        "a shrink that reads a vector": problem.reads == "vector",
-        "no factor with N and P in one term": not problem.per_channel,
+        "kind=diagonal": spec.kind == "diagonal" and isinstance(structure, Diagonal),
+        "a real decay": spec.phase is None and getattr(structure, "phase", None) is None,
+        "a shrink that reads a vector": spec.reads == "vector",
+        "no factor with N and P in one term": not spec.per_channel,
     }
     for rule, holds in served.items():
         if not holds:
             raise ValueError(
-                f"algorithm=chunk needs {rule}, but received {type(structure).__name__} with kind={problem.kind}, "
-                f"decay={problem.rate}, phase={problem.phase}, expand={problem.direction}, shrink={problem.shrink}, "
-                f"reads={problem.reads}:\nuse algorithm=auto"
+                f"algorithm=chunk needs {rule}, but received {type(structure).__name__} with kind={spec.kind}, "
+                f"decay={spec.rate}, phase={spec.phase}, expand={spec.direction}, shrink={spec.shrink}, "
+                f"reads={spec.reads}:\nuse algorithm=auto"
             )
     assert isinstance(structure, Diagonal)
     return structure

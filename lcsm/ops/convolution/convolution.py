@@ -18,8 +18,8 @@ from lcsm.ops.convolution.mode_convolution import mode_convolution
 from lcsm.ops.convolution.packing import by_sequence
 from lcsm.ops.convolution.register import RegisterSystem
 from lcsm.ops.convolution.vandermonde import ConstantModes, accumulate, evaluate, power
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Float, Inputs, Memory, Num, Reads, Resets, Tensor, Writes
 from lcsm.structures import Diagonal, Factored, Growing, LowRank, Register, Shift, Structure
@@ -30,7 +30,7 @@ Rows = Num[Tensor, "#H #P #N"]
 
 @by_steps
 def convolution(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Structure,
     inputs: Inputs,
     expand: Writes,
@@ -49,21 +49,21 @@ def convolution(
         ValueError: the oscillation varies in time, the inputs are complex but one kernel serves them or the memory is
             real, or a structure that is no diagonal has an expand or shrink that varies in time.
     """
-    by_modes = isinstance(structure, Diagonal) and not _one_kernel(problem, expand, shrink)
-    _refuse(problem, structure, inputs, {} if by_modes else {"expand": expand, "shrink": shrink})
+    by_modes = isinstance(structure, Diagonal) and not _one_kernel(spec, expand, shrink)
+    _refuse(spec, structure, inputs, {} if by_modes else {"expand": expand, "shrink": shrink})
     run: Callable[..., Any] = mode_convolution if by_modes else _convolution
     # autocast would turn the matrix products of the kernel to low precision
     with torch.autocast(inputs.device.type, enabled=False):
-        return run(problem, structure, inputs, expand, shrink, memory, keep, resets)
+        return run(spec, structure, inputs, expand, shrink, memory, keep, resets)
 
 
-def _one_kernel(problem: Problem, expand: Writes, shrink: Factor) -> bool:
+def _one_kernel(spec: RecurrenceSpec, expand: Writes, shrink: Factor) -> bool:
     """Whether outputs are the inputs convolved with one kernel, once the oscillation is constant."""
-    return problem.reads == "vector" and all(tuple(value.shape[:2]) == (1, 1) for value in (expand, shrink))
+    return spec.reads == "vector" and all(tuple(value.shape[:2]) == (1, 1) for value in (expand, shrink))
 
 
 def _convolution(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Structure,
     inputs: Inputs,
     expand: Writes,
@@ -75,25 +75,25 @@ def _convolution(
     """As `convolution`, for what it serves."""
     batch, length = extents(structure, inputs, expand, shrink)
     # a memory of no rows has the type of a whole one
-    dtype = blank_memory(problem, structure, inputs, expand, 0).dtype
+    dtype = blank_memory(spec, structure, inputs, expand, 0).dtype
     dtype = (dtype if memory is None else torch.promote_types(dtype, memory.dtype)).to_real()
     # constant factors without batch and time, modes last: [#H #P #N]
     expand, shrink = (value.reshape(value.shape[2:]).mT for value in (expand, shrink))
-    inputs = inputs.to(dtype).expand(-1, length, problem.num_heads, -1)
+    inputs = inputs.to(dtype).expand(-1, length, spec.num_heads, -1)
     before = None if memory is None else memory.mT
     system: _Diagonal | _Shift | LowRankSystem | GrowingSystem | RegisterSystem
     if isinstance(structure, LowRank):
-        system = LowRankSystem(problem.pairs, problem.exclusive, structure, expand, shrink, dtype)
+        system = LowRankSystem(spec.pairs, spec.exclusive, structure, expand, shrink, dtype)
     elif isinstance(structure, Growing):
-        system = GrowingSystem(problem.pairs, structure, expand, shrink, dtype)
+        system = GrowingSystem(spec.pairs, structure, expand, shrink, dtype)
     elif isinstance(structure, Factored):
-        system = RegisterSystem(problem, structure, expand, shrink, dtype)
+        system = RegisterSystem(spec, structure, expand, shrink, dtype)
     elif isinstance(structure, Diagonal):
-        system = _Diagonal(problem, structure, expand, shrink, dtype)
+        system = _Diagonal(spec, structure, expand, shrink, dtype)
     else:
-        system = _Shift(problem, expand, shrink, dtype)
+        system = _Shift(spec, expand, shrink, dtype)
     kernel = system.kernel(length)
-    if problem.exclusive:
+    if spec.exclusive:
         kernel = F.pad(kernel, (1, 0))[..., :length]
     outputs = _convolve(inputs, kernel, resets).expand(batch, -1, -1, -1)
     segments = None if resets is None else resets.cumsum(1)
@@ -110,16 +110,16 @@ def _convolution(
     return outputs, final.expand(batch, -1, -1, -1).mT
 
 
-def _refuse(problem: Problem, structure: Structure, inputs: Inputs, directions: dict[str, Factor]) -> None:
+def _refuse(spec: RecurrenceSpec, structure: Structure, inputs: Inputs, directions: dict[str, Factor]) -> None:
     found = ""
     for name, value in (directions | structure.tensors()).items():
         if name not in ("gain", "log_gain") and tuple(value.shape[:2]) != (1, 1):
             found = f"{name} has shape {list(value.shape)}, which varies over the batch or in time"
     if not isinstance(structure, (Diagonal, LowRank, Growing, Register, Shift)):
         found = f"the oscillation is {type(structure).__name__}"
-    if problem.reads != "vector" and directions:
-        found = f"the shrink reads the {problem.reads}"
-    if inputs.is_complex() and (directions or problem.phase is None):
+    if spec.reads != "vector" and directions:
+        found = f"the shrink reads the {spec.reads}"
+    if inputs.is_complex() and (directions or spec.phase is None):
         found = "the inputs are complex"
     if found:
         raise ValueError(f"convolution needs one real kernel for all steps, but {found}: use algorithm=auto")
@@ -145,17 +145,17 @@ def _convolve(inputs: Tensor, kernel: Float[Tensor, "#H #P T"], resets: Resets |
 class _Diagonal:
     """Kernel, fading memory and final memory of constant modes."""
 
-    def __init__(self, problem: Problem, structure: Diagonal, expand: Rows, shrink: Rows, dtype: torch.dtype):
-        size = problem.state_dim
+    def __init__(self, spec: RecurrenceSpec, structure: Diagonal, expand: Rows, shrink: Rows, dtype: torch.dtype):
+        size = spec.state_dim
         log, angle = structure.log(0, 1)[0, 0].mT.to(dtype), structure.angle(0, 1)
         if angle is not None:
             angle = angle[0, 0].mT.to(dtype)
             angle = angle.expand(*angle.shape[:2], size)
         self.modes = ConstantModes(log.expand(*log.shape[:2], size), angle)
         self.expand, self.shrink = expand, shrink
-        self.exclusive = problem.exclusive
+        self.exclusive = spec.exclusive
         complex_ = expand.is_complex() or self.modes.phase is not None
-        self.doubled = 2 if problem.pairs and complex_ else 1
+        self.doubled = 2 if spec.pairs and complex_ else 1
 
     def kernel(self, length: int) -> Tensor:
         """Re of shrink^T modes^j expand, [#H #P L]."""
@@ -189,13 +189,13 @@ class _Diagonal:
 class _Shift:
     """Kernel, fading memory and final memory of a shift register of the last N inputs."""
 
-    def __init__(self, problem: Problem, expand: Rows, shrink: Rows, dtype: torch.dtype):
-        size = problem.state_dim
+    def __init__(self, spec: RecurrenceSpec, expand: Rows, shrink: Rows, dtype: torch.dtype):
+        size = spec.state_dim
         self.expand, self.shrink = (value.to(dtype).expand(*value.shape[:2], size) for value in (expand, shrink))
         # inputs that enter at the newest row only need no correlation of expand and shrink
         self.newest = not expand.requires_grad and not bool(self.expand[..., 1:].any())
         self.plain = self.newest and bool((self.expand[..., 0] == 1).all())
-        self.exclusive = problem.exclusive
+        self.exclusive = spec.exclusive
         self.size = good_size(2 * size)
 
     def _spectra(self, *values: Tensor) -> list[Tensor]:

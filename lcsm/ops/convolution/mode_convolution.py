@@ -14,14 +14,14 @@ import torch
 from lcsm.ops.convolution.fourier import causal_convolution
 from lcsm.ops.convolution.packing import by_sequence
 from lcsm.ops.convolution.vandermonde import ConstantModes, Parts, levels
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents, read_all
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.shapes import Factor, Float, Inputs, Memory, Reads, Resets, Tensor, Writes
 from lcsm.structures import Diagonal
 
 
 def mode_convolution(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Diagonal,
     inputs: Inputs,
     expand: Writes,
@@ -37,7 +37,7 @@ def mode_convolution(
     Source: LDNN (2402.15290), O(L N max(D, log L)) together with the products B x and C m.
     """
     batch, length = extents(structure, inputs, expand, shrink)
-    blank = blank_memory(problem, structure, inputs, expand, batch)
+    blank = blank_memory(spec, structure, inputs, expand, batch)
     before = blank if memory is None else memory.to(torch.promote_types(blank.dtype, memory.dtype))
     written = (expand * inputs.unsqueeze(3)).expand(batch, length, *before.shape[1:])
     powers = _powers(structure, before.shape[1:], length + 1, before.dtype.to_real())
@@ -47,7 +47,7 @@ def mode_convolution(
         if resets is not None:
             carried = carried.masked_fill(resets.cumsum(1).bool()[..., None, None, None], 0)
         memories = memories + carried
-    return read_all(problem, memories, before, shrink, keep, resets)
+    return read_all(spec, memories, before, shrink, keep, resets)
 
 
 def _powers(structure: Diagonal, entries: torch.Size, count: int, dtype: torch.dtype) -> Parts:

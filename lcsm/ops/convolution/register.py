@@ -6,7 +6,7 @@ import torch
 
 from lcsm.ops.convolution.fourier import good_size
 from lcsm.ops.convolution.vandermonde import ConstantModes, accumulate, evaluate, power
-from lcsm.ops.problem import Problem
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.shapes import Float, Num, Tensor
 from lcsm.structures import LOG_DECAY_FLOOR, Factored
 
@@ -20,7 +20,7 @@ class RegisterSystem:
     step.
 
     Args:
-        problem, structure: of the memory.
+        spec, structure: of the memory.
         expand, shrink: constant, [#H #P N], the register first; what is written enters the register at its first row.
         dtype: real type of the results.
     Raises:
@@ -29,23 +29,23 @@ class RegisterSystem:
 
     def __init__(
         self,
-        problem: Problem,
+        spec: RecurrenceSpec,
         structure: Factored,
         expand: Num[Tensor, "#H #P #N"],
         shrink: Num[Tensor, "#H #P #N"],
         dtype: torch.dtype,
     ) -> None:
         factors = structure.factors[0, 0].mT.to(torch.complex128)
-        sizes = (problem.num_heads, problem.value_dim, problem.state_dim)
+        sizes = (spec.num_heads, spec.value_dim, spec.state_dim)
         log = factors.abs().clamp_min(torch.finfo(torch.float64).tiny).log().clamp_min(LOG_DECAY_FLOOR)
         self.modes = ConstantModes(log, factors.angle())
-        self.first = problem.state_dim - factors.shape[-1]
+        self.first = spec.state_dim - factors.shape[-1]
         if self.first and bool(expand[..., 1:].any()):
             raise ValueError("a register takes inputs at its first row: use expand=newest")
         expand, shrink = (value.to(torch.complex128).expand(*value.shape[:2], sizes[2]) for value in (expand, shrink))
         self.expand, self.dtype = expand, dtype
-        self.read = (2 if problem.pairs else 1) * shrink
-        self.exclusive = problem.exclusive
+        self.read = (2 if spec.pairs else 1) * shrink
+        self.exclusive = spec.exclusive
 
     def kernel(self, length: int) -> Float[Tensor, "#H #P L"]:
         """The impulse response after 0 .. length - 1 steps."""

@@ -13,8 +13,8 @@ import torch
 from lcsm.ops.chunk.chunk import log_decays
 from lcsm.ops.chunk.decay import LogDecay
 from lcsm.ops.delta.loop import DeltaRecurrence, run
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import extents
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
 from lcsm.structures import Delta, LowRank, Structure
@@ -22,7 +22,7 @@ from lcsm.structures import Delta, LowRank, Structure
 
 @by_steps
 def delta(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Structure,
     inputs: Inputs,
     expand: Writes,
@@ -39,28 +39,28 @@ def delta(
 
     Args, Returns: as `lcsm.ops.reference.reference`.
     Raises:
-        ValueError: the problem, or the shape of a factor, is outside of what this algorithm serves.
+        ValueError: the recurrence, or the shape of a factor, is outside of what this algorithm serves.
     Source: WY representation of DeltaNet (2406.06484), with decays as in Gated DeltaNet (2412.06464).
     """
-    low_rank = _served(problem, structure, expand, shrink)
+    low_rank = _served(spec, structure, expand, shrink)
     batch, length = extents(low_rank, inputs, expand, shrink)
-    decay = None if problem.decay is None else _decay(low_rank, length)
+    decay = None if spec.decay is None else _decay(low_rank, length)
 
     left, beta = _erasure(low_rank, expand)
     vectors = (shrink, low_rank.right, left, expand)
     dtype = torch.float32
     for value in (*vectors, inputs, beta, memory, decay):
         dtype = dtype if value is None else torch.promote_types(dtype, value.dtype)
-    sizes, size, width = (batch, length, problem.num_heads), problem.state_dim, inputs.shape[-1]
+    sizes, size, width = (batch, length, spec.num_heads), spec.state_dim, inputs.shape[-1]
     memory = inputs.new_zeros((), dtype=dtype) if memory is None else memory
     arguments: tuple[Any, ...] = (
         *(None if value is None else value.squeeze(4).to(dtype).expand(*sizes, size) for value in vectors),
         inputs.to(dtype).expand(*sizes, width),
         None if beta is None else beta.squeeze(4).to(dtype).expand(*sizes, 1),
-        memory.to(dtype).expand(batch, problem.num_heads, size, width),
+        memory.to(dtype).expand(batch, spec.num_heads, size, width),
         None if decay is None else decay.to(dtype),
         resets,
-        problem.exclusive,
+        spec.exclusive,
     )
     # autocast would turn the matrix products to low precision
     with torch.autocast(inputs.device.type, enabled=False):
@@ -68,17 +68,17 @@ def delta(
     return outputs, memory if keep else None
 
 
-def _served(problem: Problem, structure: Structure, expand: Writes, shrink: Factor) -> LowRank:
-    """The structure, if this algorithm serves the problem."""
+def _served(spec: RecurrenceSpec, structure: Structure, expand: Writes, shrink: Factor) -> LowRank:
+    """The structure, if this algorithm serves the recurrence."""
     served = {
-        "kind=low_rank": problem.kind == "low_rank" and type(structure) in (LowRank, Delta),
-        "a real memory (no phase, no pairs)": problem.phase is None and not problem.pairs,
-        "reads=vector": problem.reads == "vector",
+        "kind=low_rank": spec.kind == "low_rank" and type(structure) in (LowRank, Delta),
+        "a real memory (no phase, no pairs)": spec.phase is None and not spec.pairs,
+        "reads=vector": spec.reads == "vector",
         "expand and shrink that are constant along P": expand.shape[4] == shrink.shape[4] == 1,
     }
     for rule, holds in served.items():
         if not holds:
-            raise ValueError(f"algorithm=delta needs {rule}, but received {problem}:\nuse algorithm=auto")
+            raise ValueError(f"algorithm=delta needs {rule}, but received {spec}:\nuse algorithm=auto")
     assert isinstance(structure, LowRank)
     if structure.right.shape[4] != 1:
         raise ValueError(

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from lcsm.errors import UsageError
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory
 from lcsm.ops.rotate import rotate
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.steps.lockstep import lockstep
 from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
@@ -26,7 +26,7 @@ SMALLEST_GAP = 1e-6
 
 @by_steps
 def diagonalise(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Dense,
     inputs: Inputs,
     expand: Writes,
@@ -52,16 +52,16 @@ def diagonalise(
             f"diagonalise needs one matrix for all steps, but matrix has shape {shape}, [B L H N N]: use algorithm=loop"
         )
     # a memory of no rows has the type of a whole one
-    blank = blank_memory(problem, structure, inputs, expand, 0)
+    blank = blank_memory(spec, structure, inputs, expand, 0)
     dtype = blank.dtype if memory is None else torch.promote_types(blank.dtype, memory.dtype)
     diagonal, vectors, inverse = _decompose(structure.matrix, dtype)
-    wide, size = vectors.dtype, problem.state_dim
+    wide, size = vectors.dtype, spec.state_dim
     if inner is None:
         inner = lockstep if inputs.shape[3] == 1 else rotate
     if shrink.is_complex() and not dtype.is_complex:
         shrink = shrink.real
     outputs, final = inner(
-        replace(problem, kind="diagonal", decay="HN", phase="HN", gain=None, expand="LHN", shrink="LHN"),
+        replace(spec, kind="diagonal", decay="HN", phase="HN", gain=None, expand="LHN", shrink="LHN"),
         diagonal,
         inputs,
         inverse @ expand.to(wide).expand(*expand.shape[:3], size, 1),
@@ -70,7 +70,7 @@ def diagonalise(
         keep=keep,
         resets=resets,
     )
-    if problem.reads == "memory":
+    if spec.reads == "memory":
         outputs = (vectors @ outputs.unsqueeze(-1)).squeeze(-1)
         outputs = outputs if dtype.is_complex else outputs.real
     if final is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lcsm.ops.problem import Problem
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.steps.block_scan import walk_blocks
 from lcsm.ops.steps.blocks import Ranges, StepBlock, Walk, ranges, total
 from lcsm.ops.substeps import by_steps
@@ -17,7 +17,7 @@ SLICE_BYTES = 1 << 19
 
 @by_steps
 def loop(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Dense,
     inputs: Inputs,
     expand: Writes,
@@ -30,7 +30,7 @@ def loop(
 
     The backward pass recomputes blocks of 16 steps. Costs 2 N^2 P operations per token and head.
     """
-    return walk_blocks(Matrices, cut, problem, structure, inputs, expand, shrink, memory, keep, resets)
+    return walk_blocks(Matrices, cut, spec, structure, inputs, expand, shrink, memory, keep, resets)
 
 
 def cut(length: int, batch: int, row_bytes: int) -> tuple[Ranges, Ranges]:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
 from lcsm.structures import Dense
@@ -30,7 +30,7 @@ class WholeChunks(NamedTuple):
 
 @by_steps
 def powers(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Dense,
     inputs: Inputs,
     expand: Writes,
@@ -52,7 +52,7 @@ def powers(
             f"powers needs one matrix for all steps, but matrix has shape {shape}, [B L H N N]: use algorithm=loop"
         )
     batch, length = extents(structure, inputs, expand, shrink)
-    blank = blank_memory(problem, structure, inputs, expand, batch)
+    blank = blank_memory(spec, structure, inputs, expand, batch)
     dtype = blank.dtype if memory is None else torch.promote_types(blank.dtype, memory.dtype)
     memory = (blank if memory is None else memory).to(dtype).transpose(0, 1)
     shrink = shrink if dtype.is_complex or not shrink.is_complex() else shrink.real
@@ -67,13 +67,13 @@ def powers(
             marks = None if resets is None else resets[:, start:stop].unflatten(1, (-1, chunk))
             # checkpoint: the reads through all powers are made again in the backward pass
             found, memory = checkpoint(
-                _piece, problem, table[: chunk + 1], WholeChunks(own, written, read, marks), memory,
+                _piece, spec, table[: chunk + 1], WholeChunks(own, written, read, marks), memory,
                 use_reentrant=False, preserve_rng_state=False,
             )  # fmt: skip
             outputs.append(found.flatten(2, 3).permute(1, 2, 0, 3))
     result = torch.cat(outputs, 1)
-    if problem.reads == "vector" and dtype.is_complex:
-        result = 2 * result.real if problem.pairs else result.real
+    if spec.reads == "vector" and dtype.is_complex:
+        result = 2 * result.real if spec.pairs else result.real
     return result, memory.transpose(0, 1) if keep else None
 
 
@@ -100,7 +100,7 @@ def _table(matrix: Tensor, count: int) -> Tensor:
     return table
 
 
-def _piece(problem: Problem, table: Tensor, piece: WholeChunks, memory: Tensor) -> tuple[Tensor, Tensor]:
+def _piece(spec: RecurrenceSpec, table: Tensor, piece: WholeChunks, memory: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs [H B M C P] and the memory [H B N P] after the piece."""
     chunk = len(table) - 1
     segments = None if piece.resets is None else piece.resets.cumsum(2)
@@ -117,13 +117,13 @@ def _piece(problem: Problem, table: Tensor, piece: WholeChunks, memory: Tensor) 
         memory = torch.einsum("hij,hbjp->hbip", table[chunk], memory)
         memory = new + (memory if survives is None else memory * survives[:, index])
     carried = torch.stack(starts, 2)
-    if problem.reads == "memory":
-        return _memories(problem.exclusive, table, piece, segments, carried[..., 0]), memory
-    reach = table[:chunk] if problem.exclusive else table[1:]
+    if spec.reads == "memory":
+        return _memories(spec.exclusive, table, piece, segments, carried[..., 0]), memory
+    reach = table[:chunk] if spec.exclusive else table[1:]
     reads = torch.einsum("chij,hbmci->hbmcj", reach, piece.shrink)
     if segments is not None:
         reads = reads * (segments == 0).unsqueeze(-1)
-    weights = _weights(problem.exclusive, table, piece, segments)
+    weights = _weights(spec.exclusive, table, piece, segments)
     inputs = piece.inputs.expand(-1, -1, -1, chunk, -1)
     return reads @ carried + weights @ inputs, memory
 

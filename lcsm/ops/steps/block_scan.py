@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.steps.blocks import Contraction, Ranges, StepBlock, Walk, WalkPlan
 from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
 
@@ -24,7 +24,7 @@ Cut = Callable[[int, int, int], tuple[Ranges, Ranges]]
 def walk_blocks(
     walk: type[Walk],
     cut: Cut,
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Any,
     inputs: Inputs,
     expand: Writes,
@@ -40,7 +40,7 @@ def walk_blocks(
         cut: (length, batch, bytes of one batch row of memory) to the blocks in time and the slices of the batch.
     """
     batch, length = extents(structure, inputs, expand, shrink)
-    blank = blank_memory(problem, structure, inputs, expand, batch)
+    blank = blank_memory(spec, structure, inputs, expand, batch)
     memory = blank if memory is None else memory.to(torch.promote_types(blank.dtype, memory.dtype))
     if shrink.is_complex() and not memory.is_complex():
         shrink = shrink.real
@@ -62,9 +62,9 @@ def walk_blocks(
         names=tuple(fields),
         steps=steps,
         slices=slices,
-        exclusive=problem.exclusive,
-        reads_memory=problem.reads == "memory",
-        doubled=problem.pairs and memory.is_complex() and problem.reads == "vector",
+        exclusive=spec.exclusive,
+        reads_memory=spec.reads == "memory",
+        doubled=spec.pairs and memory.is_complex() and spec.reads == "vector",
         record=torch.is_grad_enabled() and any(value.requires_grad for value in (memory, *factors.values())),
         resets=resets,
     )

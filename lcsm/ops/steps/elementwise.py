@@ -2,8 +2,8 @@
 
 import torch
 
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import require_diagonal
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.steps.block_scan import walk_blocks
 from lcsm.ops.steps.blocks import Contraction, Ranges, StepBlock, Walk, ranges, total
 from lcsm.ops.substeps import by_steps
@@ -19,7 +19,7 @@ SHORTEST, LONGEST = 32, 128
 
 @by_steps
 def elementwise(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Structure,
     inputs: Inputs,
     expand: Writes,
@@ -37,7 +37,7 @@ def elementwise(
         ValueError: the structure is no `Diagonal`.
     """
     structure = require_diagonal(structure, "elementwise")
-    return walk_blocks(SingleSteps, cut, problem, structure, inputs, expand, shrink, memory, keep, resets)
+    return walk_blocks(SingleSteps, cut, spec, structure, inputs, expand, shrink, memory, keep, resets)
 
 
 def cut(length: int, batch: int, row_bytes: int) -> tuple[Ranges, Ranges]:

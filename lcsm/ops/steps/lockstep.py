@@ -2,8 +2,8 @@
 
 import torch
 
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import require_diagonal
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.steps.block_scan import walk_blocks
 from lcsm.ops.steps.blocks import Contraction, Ranges, StepBlock, ranges
 from lcsm.ops.steps.elementwise import DiagonalWalk
@@ -18,7 +18,7 @@ BLOCK_BYTES = 1 << 21
 
 @by_steps
 def lockstep(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Structure,
     inputs: Inputs,
     expand: Writes,
@@ -42,7 +42,7 @@ def lockstep(
             f"lockstep needs an oscillation that is constant in time, but its fields have lengths {lengths}:\n"
             "use algorithm=elementwise"
         )
-    return walk_blocks(LockStep, cut, problem, structure, inputs, expand, shrink, memory, keep, resets)
+    return walk_blocks(LockStep, cut, spec, structure, inputs, expand, shrink, memory, keep, resets)
 
 
 def cut(length: int, batch: int, row_bytes: int) -> tuple[Ranges, Ranges]:

@@ -6,8 +6,8 @@ Offered for comparison, because the literature of S5, LRU and Mamba states its r
 
 import torch
 
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import blank_memory, extents, read_all, require_diagonal
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.substeps import by_steps
 from lcsm.shapes import Factor, Inputs, Memory, Reads, Resets, Tensor, Writes
 from lcsm.structures import Structure
@@ -15,7 +15,7 @@ from lcsm.structures import Structure
 
 @by_steps
 def scan(
-    problem: Problem,
+    spec: RecurrenceSpec,
     structure: Structure,
     inputs: Inputs,
     expand: Writes,
@@ -34,7 +34,7 @@ def scan(
     """
     structure = require_diagonal(structure, "scan")
     batch, length = extents(structure, inputs, expand, shrink)
-    blank = blank_memory(problem, structure, inputs, expand, batch)
+    blank = blank_memory(spec, structure, inputs, expand, batch)
     before = blank if memory is None else memory.to(torch.promote_types(blank.dtype, memory.dtype))
     shape = (batch, length, *before.shape[1:])
     decay = structure.factor(0, length)
@@ -44,7 +44,7 @@ def scan(
     written = (expand * inputs.unsqueeze(3)).to(before.dtype).expand(shape)
     first = written[:, :1] + decay[:, :1] * before.unsqueeze(1)
     memories = _prefixes(decay, torch.cat([first, written[:, 1:]], 1))
-    return read_all(problem, memories, before, shrink, keep, resets)
+    return read_all(spec, memories, before, shrink, keep, resets)
 
 
 def _prefixes(decay: Tensor, written: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from lcsm.ops.convolution.convolution import convolution
-from lcsm.ops.problem import Problem
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.streaming.base import Convolver, Place, Tape
 from lcsm.shapes import Complex, Float, Tensor
 from lcsm.structures import LOG_DECAY_FLOOR, Eigenvalues, Register
@@ -63,7 +63,7 @@ class ModalConvolver(Convolver):
         rows = self.capacity + eigenvalues.shape[1]
         self.newest = torch.zeros(1, 1, 1, rows if self.capacity else 1, 1, dtype=taps.dtype, device=taps.device)
         self.newest[:, :, :, 0] = 1
-        self.problem = Problem(
+        self.spec = RecurrenceSpec(
             kind="shift",
             decay="HN",
             phase="HN",
@@ -77,7 +77,7 @@ class ModalConvolver(Convolver):
     def parallel(self, inputs: Float[Tensor, "B L C"], place: Place | None) -> tuple[Float[Tensor, "B L C"], Place]:
         memory = None if place is None else self.memory(place)
         outputs, memory = convolution(
-            self.problem, self.structure, inputs[..., None], self.newest, self.shrink, memory, True
+            self.spec, self.structure, inputs[..., None], self.newest, self.shrink, memory, True
         )
         assert memory is not None, "a memory is asked for"
         first, modes = memory[..., 0].tensor_split([self.capacity], 2)

@@ -6,8 +6,8 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.ops.cost import recurrent_flops
-from lcsm.ops.problem import Problem
 from lcsm.ops.recurrence import Recurrence
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.shapes import Factor, Float, Stream, Tensor, Writes
 from lcsm.stages.activation import ACTIVATIONS
 from lcsm.stages.base import Shrink
@@ -46,7 +46,7 @@ class SlotShrink(Shrink):
         self.project_key = nn.Linear(input_dim, num_heads * key_dim, bias=False)
         self.project_query = nn.Linear(input_dim, num_heads * key_dim, bias=False)
         self.recurrence = Recurrence(
-            Problem(
+            RecurrenceSpec(
                 kind="diagonal",
                 decay="LHP",
                 expand="LHN",
@@ -65,7 +65,7 @@ class SlotShrink(Shrink):
         past: Float[Tensor, "B H K N"] | None = None,
         context: Context | None = None,
     ) -> tuple[Factor, Float[Tensor, "B H K N"]]:
-        slots = self.recurrence.problem.value_dim
+        slots = self.recurrence.spec.value_dim
         gain = structure.gain if isinstance(structure, Diagonal) and structure.phase is None else None
         if not isinstance(structure, Diagonal) or gain is None or gain.shape[3:] != (slots, 1):
             raise UsageError(
@@ -82,8 +82,8 @@ class SlotShrink(Shrink):
         return logits.softmax(-1)[..., None], memory
 
     def memory_flops(self) -> int:
-        return recurrent_flops(self.recurrence.problem)
+        return recurrent_flops(self.recurrence.spec)
 
     def state_size(self) -> int:
-        problem = self.recurrence.problem
-        return problem.num_heads * problem.state_dim * problem.value_dim
+        spec = self.recurrence.spec
+        return spec.num_heads * spec.state_dim * spec.value_dim

@@ -9,8 +9,8 @@ from torch import nn
 
 from lcsm.errors import UsageError
 from lcsm.ops.cost import recurrent_flops
-from lcsm.ops.problem import Problem
 from lcsm.ops.recurrence import Recurrence
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.parameters import mark
 from lcsm.shapes import Float, Tensor
 from lcsm.stages.base import Shrink
@@ -48,7 +48,7 @@ class ShiftBlock(nn.Module):
         heads, _, columns = shrink.sizes
         self.shrink, self.lags = shrink, lags
         self.recurrence = Recurrence(
-            Problem(kind="shift", expand="N", shrink="HNP", num_heads=heads, state_dim=lags, value_dim=columns)
+            RecurrenceSpec(kind="shift", expand="N", shrink="HNP", num_heads=heads, state_dim=lags, value_dim=columns)
         )
         self.skip = mark(nn.Parameter(torch.randn(heads, columns)))
         newest = torch.zeros(1, 1, 1, lags, 1)
@@ -72,7 +72,7 @@ class ShiftBlock(nn.Module):
     def memory_flops(self) -> int:
         """Multiplications and additions per token in the recurrent form."""
         part = self.shrink if isinstance(self.shrink, ModalKernel) else self
-        return recurrent_flops(part.recurrence.problem)
+        return recurrent_flops(part.recurrence.spec)
 
     def state_size(self) -> int:
         """Real numbers that one sequence keeps; the kernel is common to all."""

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from lcsm.errors import UsageError
-from lcsm.ops.problem import Problem
 from lcsm.ops.recurrence import Recurrence
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.parameters import cached_unless_grad, mark
 from lcsm.shapes import Complex, Factor, Float, Stream, Tensor, Writes
 from lcsm.stages.base import Oscillation, Shrink
@@ -115,7 +115,7 @@ class ModalKernel(Shrink):
         self.weights = ModalShrink(num_heads, size, value_dim, taps)
         oscillation = self.oscillation
         self.recurrence = Recurrence(
-            Problem(
+            RecurrenceSpec(
                 kind=oscillation.kind,
                 decay=oscillation.decay,
                 phase=oscillation.phase,
@@ -147,8 +147,8 @@ class ModalKernel(Shrink):
 
     def state_size(self) -> int:
         """Real numbers that one sequence keeps."""
-        problem = self.recurrence.problem
-        return 2 * problem.num_heads * problem.state_dim * problem.value_dim
+        spec = self.recurrence.spec
+        return 2 * spec.num_heads * spec.state_dim * spec.value_dim
 
 
 def pairs_of(start: Complex[Tensor, "1 M 1"], num_heads: int, value_dim: int) -> Float[Tensor, "H M P 2"]:

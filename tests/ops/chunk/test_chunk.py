@@ -14,7 +14,7 @@ from torch import Tensor
 from lcsm.ops.chunk import loop as chunk_loop
 from lcsm.ops.chunk.chunk import chunk
 from lcsm.ops.chunk.decay import CHUNK
-from lcsm.ops.problem import Problem
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.structures import LOG_DECAY_FLOOR, Diagonal, rows
 from tests.ops.agreement import Case, assert_agrees, assert_splits, call, float32_error, gradients, random_resets
 
@@ -28,8 +28,8 @@ WEAK, MEDIUM, STRONG, EXTREME = 0.05, 2.0, 8.0, 150.0
 class Undecayed(Case):
     """A declared absence of decay."""
 
-    def problem(self, **changes: Any) -> Problem:
-        return replace(super().problem(**changes), decay=None)
+    def spec(self, **changes: Any) -> RecurrenceSpec:
+        return replace(super().spec(**changes), decay=None)
 
     def leaves(self, length: int, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
         return super().leaves(length, dtype) | {"log_decay": torch.zeros(1, 1, 1, 1, 1, dtype=dtype)}
@@ -150,7 +150,7 @@ def test_gradients_of_the_final_memory_alone(name: str):
     leaves = CASES[name].leaves(PRIME)
     found = {}
     for length in (PRIME, 40):
-        memory = call(chunk, CASES[name].problem(), CASES[name].kind, leaves, keep=True)[1]
+        memory = call(chunk, CASES[name].spec(), CASES[name].kind, leaves, keep=True)[1]
         found[length] = gradients([memory], leaves)
     assert all(value.isfinite().all() for value in found[PRIME].values())
     assert not found[PRIME]["shrink"].any()
@@ -161,7 +161,7 @@ def test_gradients_of_the_final_memory_alone(name: str):
 def test_no_output_depends_on_later_tokens(strength: float):
     case = replace(CASES["separable"], strength=strength)
     leaves = case.leaves(PRIME)
-    outputs, _ = call(chunk, case.problem(), case.kind, leaves)
+    outputs, _ = call(chunk, case.spec(), case.kind, leaves)
     for t in (0, 20, CHUNK - 1, CHUNK, PRIME - 2):
         found = torch.autograd.grad(outputs[:, t].sum(), list(leaves.values()), retain_graph=True)
         assert not any(gradient[:, t + 1 :].any() for gradient in found)
@@ -178,7 +178,7 @@ def test_float32_is_accurate_and_finite_for_strong_decays(name: str, strength: f
     case = replace(CASES[name], size=16, width=16, strength=strength)
     assert float32_error(chunk, case, 200) < 5e-6
     leaves = case.leaves(200, torch.float32)
-    results = [value.double() for value in call(chunk, case.problem(), case.kind, leaves, keep=True)]
+    results = [value.double() for value in call(chunk, case.spec(), case.kind, leaves, keep=True)]
     assert all(value.isfinite().all() for value in gradients(results, leaves).values())
 
 
@@ -194,9 +194,9 @@ def test_small_decays_survive_beside_decays_at_the_floor(name: str):
 def test_autocast_changes_nothing():
     case = CASES["GLA"]
     leaves = case.leaves(PRIME, torch.float32)
-    expected = call(chunk, case.problem(), case.kind, leaves)[0]
+    expected = call(chunk, case.spec(), case.kind, leaves)[0]
     with torch.autocast("cpu", torch.bfloat16):
-        found = call(chunk, case.problem(), case.kind, leaves)[0]
+        found = call(chunk, case.spec(), case.kind, leaves)[0]
         gradient = torch.autograd.grad(found.sum(), leaves["inputs"])[0]
     assert found.dtype == gradient.dtype == torch.float32
     assert found.equal(expected)
@@ -207,7 +207,7 @@ def test_the_callers_tensors_are_left_alone():
     case = CASES["separable"]
     leaves = case.leaves(PRIME) | {"memory": torch.randn(2, 2, 3, 2, dtype=torch.float64, requires_grad=True)}
     before = {name: value.detach().clone() for name, value in leaves.items()}
-    results = call(chunk, case.problem(), case.kind, leaves, keep=True)
+    results = call(chunk, case.spec(), case.kind, leaves, keep=True)
     gradients(list(results), leaves)
     assert all(value.equal(before[name]) for name, value in leaves.items())
 
@@ -215,9 +215,9 @@ def test_the_callers_tensors_are_left_alone():
 def test_results_without_gradients_are_the_same():
     case = CASES["GLA"]
     leaves = case.leaves(PRIME)
-    expected = call(chunk, case.problem(), case.kind, leaves, keep=True)
+    expected = call(chunk, case.spec(), case.kind, leaves, keep=True)
     with torch.inference_mode():
-        found = call(chunk, case.problem(), case.kind, leaves, keep=True)
+        found = call(chunk, case.spec(), case.kind, leaves, keep=True)
     assert all(one.equal(other) for one, other in zip(found, expected, strict=True))
 
 
@@ -247,20 +247,20 @@ def test_any_combination_equals_the_reference(name: str, length: int, strength: 
 )
 def test_refuses_what_it_does_not_serve(case: Case, changes: dict[str, Any], word: str):
     with pytest.raises(ValueError, match=word) as caught:
-        call(chunk, case.problem(**changes), case.kind, case.leaves(4))
+        call(chunk, case.spec(**changes), case.kind, case.leaves(4))
     assert "use algorithm=" in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 3
 
 
 @pytest.mark.parametrize("kind", ["dense", "low_rank", "shift"])
 def test_refuses_other_kinds(kind: str):
-    problem = replace(CASES["GLA"].problem(), kind=kind)
+    spec = replace(CASES["GLA"].spec(), kind=kind)
     with pytest.raises(ValueError, match="kind=diagonal"):
-        call(chunk, problem, Diagonal, CASES["GLA"].leaves(4))
+        call(chunk, spec, Diagonal, CASES["GLA"].leaves(4))
 
 
 def test_refuses_shapes_that_the_declaration_hides():
     leaves = CASES["GLA"].leaves(4)
     leaves["log_decay"] = torch.zeros(1, 1, 2, 3, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"\[1, 1, 2, 3, 2\]"):
-        call(chunk, CASES["GLA"].problem(), Diagonal, leaves)
+        call(chunk, CASES["GLA"].spec(), Diagonal, leaves)

@@ -119,7 +119,7 @@ def test_sequences_cover_every_token_once_with_little_padding():
 ])  # fmt: skip
 def test_what_has_no_kernel_is_refused(case: Case, text: str):
     with pytest.raises(ValueError, match=text):
-        call(convolution, case.problem(), Diagonal, case.leaves(3))
+        call(convolution, case.spec(), Diagonal, case.leaves(3))
 
 
 @pytest.mark.parametrize("name", ["S4D", "kernel per head", "data-driven read"])

@@ -7,8 +7,8 @@ import torch
 
 from lcsm.ops.convolution import resolvent, step_powers
 from lcsm.ops.convolution.convolution import convolution
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.structures import LowRank
 from tests.ops.test_reference import draw
 
@@ -20,13 +20,13 @@ def complex_draw(*shape: int) -> torch.Tensor:
     return torch.complex(draw(*shape), draw(*shape))
 
 
-def system(kind: str, rank: int = 1) -> tuple[Problem, LowRank, torch.Tensor, torch.Tensor]:
+def system(kind: str, rank: int = 1) -> tuple[RecurrenceSpec, LowRank, torch.Tensor, torch.Tensor]:
     """A problem, a stable structure, and constant directions of write and read."""
     value = draw if kind == "real" else complex_draw
     vectors = [0.2 * value(1, 1, H, N, rank) for _ in range(2)]
     phase = None if kind == "real" else draw(1, 1, H, N, 1)
     structure = LowRank(log_decay=-draw(1, 1, H, N, 1).abs() - 0.6, phase=phase, left=vectors[0], right=vectors[1])
-    problem = Problem(
+    spec = RecurrenceSpec(
         kind="low_rank",
         decay="HN",
         phase=None if kind == "real" else "HN",
@@ -37,7 +37,7 @@ def system(kind: str, rank: int = 1) -> tuple[Problem, LowRank, torch.Tensor, to
         value_dim=P,
         pairs=kind == "pairs",
     )
-    return problem, structure, value(1, 1, H, N, 1), value(1, 1, H, N, 1)
+    return spec, structure, value(1, 1, H, N, 1), value(1, 1, H, N, 1)
 
 
 @pytest.mark.parametrize("rank", [1, 2])
@@ -45,11 +45,11 @@ def system(kind: str, rank: int = 1) -> tuple[Problem, LowRank, torch.Tensor, to
 @pytest.mark.parametrize("ways", [resolvent, step_powers])
 @pytest.mark.parametrize("length", [1, 2, 7, 64, 65])
 def test_kernel_is_the_response_to_an_impulse(ways, kind: str, rank: int, length: int):
-    problem, structure, expand, shrink = system(kind, rank)
+    spec, structure, expand, shrink = system(kind, rank)
     impulse = torch.zeros(1, length, H, 1, dtype=torch.float64)
     impulse[:, 0] = 1
-    expected, _ = reference(problem, structure, impulse, expand, shrink)
-    found = ways.kernel(structure, expand, shrink, length, problem.pairs)
+    expected, _ = reference(spec, structure, impulse, expand, shrink)
+    found = ways.kernel(structure, expand, shrink, length, spec.pairs)
     torch.testing.assert_close(found, expected[0, :, :, 0].T, rtol=1e-9, atol=1e-10)
 
 
@@ -57,15 +57,15 @@ def test_kernel_is_the_response_to_an_impulse(ways, kind: str, rank: int, length
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 131])
 def test_convolution_agrees_with_the_reference(length: int, kind: str, exclusive: bool):
-    problem, structure, expand, shrink = system(kind)
-    problem = replace(problem, exclusive=exclusive)
+    spec, structure, expand, shrink = system(kind)
+    spec = replace(spec, exclusive=exclusive)
     memory = (draw if kind == "real" else complex_draw)(B, H, N, P)
     leaves = [draw(B, length, H, P), expand, shrink, memory, structure.left, structure.right, structure.log_decay]
     found = []
     for algorithm in (reference, convolution):
         inputs, write, read, start, left, right, log = (leaf.clone().requires_grad_() for leaf in leaves)
         moved = replace(structure, left=left, right=right, log_decay=log)
-        outputs, final = algorithm(problem, moved, inputs, write, read, start, keep=True)
+        outputs, final = algorithm(spec, moved, inputs, write, read, start, keep=True)
         loss = (outputs * outputs.detach().cos()).sum() + final.abs().square().sum()
         wanted = (inputs, write, read, start, left, right, log)
         found.append([outputs, final, *torch.autograd.grad(loss, wanted)])

@@ -13,9 +13,9 @@ from lcsm.ops.delta import loop as loop
 from lcsm.ops.delta.chunk import inverted
 from lcsm.ops.delta.delta import delta
 from lcsm.ops.dispatch import fitting
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
 from lcsm.ops.rotate import rotate
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.ops.steps.elementwise import elementwise
 from lcsm.ops.steps.lockstep import lockstep
 from lcsm.ops.steps.scan import scan
@@ -30,8 +30,8 @@ Leaves = dict[str, Tensor]
 DELTA: dict[str, Any] = {"kind": "low_rank", "gain": "LH", "num_heads": H, "state_dim": N, "value_dim": P}
 
 
-def problem(decay: str | None, **changes: Any) -> Problem:
-    return Problem(**DELTA, decay=decay, expand="LHN", shrink="LHN", **changes)
+def spec(decay: str | None, **changes: Any) -> RecurrenceSpec:
+    return RecurrenceSpec(**DELTA, decay=decay, expand="LHN", shrink="LHN", **changes)
 
 
 def leaves_of(
@@ -71,12 +71,12 @@ def contracting(leaves: Leaves) -> Leaves:
 
 def float32_error(leaves: Leaves, decay: str | None) -> float:
     wide = {name: value.detach().double() for name, value in leaves.items()}
-    expected, _ = call(reference, problem(decay), Delta, wide)
-    found, _ = call(delta, problem(decay), Delta, leaves)
+    expected, _ = call(reference, spec(decay), Delta, wide)
+    found, _ = call(delta, spec(decay), Delta, leaves)
     return float((found.detach() - expected).norm() / expected.norm())
 
 
-def assert_agrees(leaves: Leaves, declared: Problem, resets: Tensor | None = None, keep: bool = True) -> None:
+def assert_agrees(leaves: Leaves, declared: RecurrenceSpec, resets: Tensor | None = None, keep: bool = True) -> None:
     kind, results = Delta if "beta" in leaves else LowRank, {}
     for function in (delta, reference):
         outputs, final = call(function, declared, kind, leaves, keep=keep, resets=resets)
@@ -93,7 +93,7 @@ def assert_agrees(leaves: Leaves, declared: Problem, resets: Tensor | None = Non
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "free"])
 @pytest.mark.parametrize("decay", DECAYS)
 def test_equals_the_reference(decay: str | None, tied: bool, length: int):
-    assert_agrees(leaves_of(decay, tied, length), problem(decay))
+    assert_agrees(leaves_of(decay, tied, length), spec(decay))
 
 
 @pytest.mark.parametrize("range_", [0.3, 2.0, 8.0, 300.0])
@@ -101,7 +101,7 @@ def test_equals_the_reference(decay: str | None, tied: bool, length: int):
 @pytest.mark.parametrize("decay", ["LH", "LHN", "H"])
 def test_decays_of_any_strength_equal_the_reference(decay: str, tied: bool, range_: float):
     length = CHUNK + 13
-    assert_agrees(leaves_of(decay, tied, length, range_=range_), problem(decay), random_resets(length))
+    assert_agrees(leaves_of(decay, tied, length, range_=range_), spec(decay), random_resets(length))
 
 
 @pytest.mark.parametrize("exclusive", [False, True], ids=["inclusive", "exclusive"])
@@ -111,20 +111,20 @@ def test_substeps_exclusive_reads_and_resets_equal_the_reference(
     decay: str | None, range_: float, substeps: int, exclusive: bool
 ):
     leaves = leaves_of(decay, substeps != 2, 37, substeps, range_)
-    assert_agrees(leaves, problem(decay, substeps=substeps, exclusive=exclusive), random_resets(37))
+    assert_agrees(leaves, spec(decay, substeps=substeps, exclusive=exclusive), random_resets(37))
 
 
 @pytest.mark.parametrize("resets", [False, True], ids=["one row", "packed"])
 def test_blank_memory_and_no_final_memory_equal_the_reference(resets: bool):
     leaves = leaves_of("LH", True, 70)
     del leaves["memory"]
-    assert_agrees(leaves, problem("LH"), random_resets(70) if resets else None, keep=False)
+    assert_agrees(leaves, spec("LH"), random_resets(70) if resets else None, keep=False)
 
 
 @pytest.mark.parametrize("substeps", [1, 2])
 @pytest.mark.parametrize("cut", [1, 40, CHUNK])
 def test_a_split_sequence_changes_nothing(cut: int, substeps: int):
-    leaves, declared = leaves_of("LHN", True, 101, substeps), problem("LHN", substeps=substeps)
+    leaves, declared = leaves_of("LHN", True, 101, substeps), spec("LHN", substeps=substeps)
     whole, final = call(delta, declared, Delta, leaves, keep=True)
     memory, outputs = leaves["memory"], []
     for span in (slice(0, cut), slice(cut, 101)):
@@ -140,8 +140,8 @@ def test_a_split_sequence_changes_nothing(cut: int, substeps: int):
 
 def test_an_erased_direction_of_its_own_and_the_written_one_give_the_same():
     leaves = leaves_of("LHN", True, 70)
-    tied = call(delta, problem("LHN"), Delta, leaves)[0]
-    apart = call(delta, problem("LHN"), Delta, leaves | {"left": leaves["expand"].clone()})[0]
+    tied = call(delta, spec("LHN"), Delta, leaves)[0]
+    apart = call(delta, spec("LHN"), Delta, leaves | {"left": leaves["expand"].clone()})[0]
     torch.testing.assert_close(apart, tied, rtol=1e-12, atol=1e-12)
 
 
@@ -150,7 +150,7 @@ def test_an_erased_direction_of_its_own_and_the_written_one_give_the_same():
 def test_float32_stays_finite_and_close_to_float64(decay: str, range_: float):
     leaves = contracting(leaves_of(decay, True, 200, range_=range_, dtype=torch.float32))
     assert float32_error(leaves, decay) < ROUNDINGS
-    results = [value for value in call(delta, problem(decay), Delta, leaves, keep=True) if value is not None]
+    results = [value for value in call(delta, spec(decay), Delta, leaves, keep=True) if value is not None]
     assert all(value.isfinite().all() for value in gradients(results, leaves).values())
 
 
@@ -174,7 +174,7 @@ def test_nothing_is_kept_of_the_length_squared(monkeypatch: pytest.MonkeyPatch):
     saved: list[int] = []
     leaves = leaves_of("LHN", True, 1000)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
-        call(delta, problem("LHN"), Delta, leaves)
+        call(delta, spec("LHN"), Delta, leaves)
     assert max(saved) <= B * 1000 * H * max(N, P)
     assert len(saved) < 20 * len(loop.DeltaPlan(1000, None, None, False).spans)
 
@@ -188,9 +188,9 @@ def test_nothing_is_kept_of_the_length_squared(monkeypatch: pytest.MonkeyPatch):
     ],
 )
 def test_other_problems_are_refused(changes: dict[str, Any], rule: str):
-    settings = {**vars(problem("LHN")), **changes}
+    settings = {**vars(spec("LHN")), **changes}
     with pytest.raises(ValueError, match=rule):
-        call(delta, Problem(**settings), Delta, leaves_of("LHN", True, 3))
+        call(delta, RecurrenceSpec(**settings), Delta, leaves_of("LHN", True, 3))
 
 
 def test_a_rank_above_one_and_a_decay_of_columns_are_refused():
@@ -198,24 +198,24 @@ def test_a_rank_above_one_and_a_decay_of_columns_are_refused():
     with pytest.raises(ValueError, match="rank 1"):
         call(
             delta,
-            problem("LHN"),
+            spec("LHN"),
             LowRank,
             leaves | {"right": torch.randn(B, 3, H, N, 2), "left": torch.randn(B, 3, H, N, 2)},
         )
     with pytest.raises(ValueError, match="along N"):
-        call(delta, problem("LHP"), LowRank, leaves | {"log_decay": -torch.rand(B, 3, H, 1, P)})
+        call(delta, spec("LHP"), LowRank, leaves | {"log_decay": -torch.rand(B, 3, H, 1, P)})
 
 
 def test_dispatch_offers_it_for_data_driven_low_rank_oscillations():
-    assert fitting(problem("LHN")) == ("delta", "reference")
-    assert fitting(problem(None, substeps=2)) == ("delta", "reference")
-    constant = Problem(**DELTA, decay="HN", expand="HN", shrink="HN")
+    assert fitting(spec("LHN")) == ("delta", "reference")
+    assert fitting(spec(None, substeps=2)) == ("delta", "reference")
+    constant = RecurrenceSpec(**DELTA, decay="HN", expand="HN", shrink="HN")
     assert fitting(constant) == ("delta", "reference")
-    assert fitting(Problem(**{**vars(constant), "gain": None})) == ("convolution", "reference")
+    assert fitting(RecurrenceSpec(**{**vars(constant), "gain": None})) == ("convolution", "reference")
 
 
 @pytest.mark.parametrize("algorithm", [elementwise, scan, lockstep, rotate], ids=lambda function: function.__name__)
 def test_algorithms_of_a_diagonal_refuse_what_a_low_rank_term_would_add(algorithm: Callable[..., Any]):
-    settings = {**vars(problem("LHN")), "kind": "diagonal"}
+    settings = {**vars(spec("LHN")), "kind": "diagonal"}
     with pytest.raises(ValueError, match=f"algorithm={algorithm.__name__} needs a Diagonal, but received Delta"):
-        call(algorithm, Problem(**settings), Delta, leaves_of("LHN", True, 3))
+        call(algorithm, RecurrenceSpec(**settings), Delta, leaves_of("LHN", True, 3))

@@ -94,7 +94,7 @@ def test_float32_error_is_small(name: str):
 def test_data_driven_matrix_is_refused(name: str):
     case = DATA_DRIVEN["every step"]
     with pytest.raises(ValueError, match="loop"):
-        call(ALGORITHMS[name], case.problem(), Dense, case.leaves(3))
+        call(ALGORITHMS[name], case.spec(), Dense, case.leaves(3))
 
 
 def test_defective_matrix_is_refused():
@@ -102,17 +102,17 @@ def test_defective_matrix_is_refused():
     leaves = case.leaves(3)
     leaves["matrix"] = (0.5 * torch.eye(3) + 0.5 * torch.ones(3, 3).triu(1)).double()[None, None, None]
     with pytest.raises(ValueError, match="powers"):
-        call(diagonalise, case.problem(), Dense, leaves)
+        call(diagonalise, case.spec(), Dense, leaves)
 
 
 def test_equal_eigenvalues_are_refused_only_for_gradients():
     case = Case({"matrix": ""}, kind=Dense)
     leaves = case.leaves(3)
     leaves["matrix"] = 0.5 * torch.eye(3, dtype=torch.float64)[None, None, None]
-    call(diagonalise, case.problem(), Dense, leaves)
+    call(diagonalise, case.spec(), Dense, leaves)
     leaves["matrix"].requires_grad_()
     with pytest.raises(ValueError, match="eigenvalues"):
-        call(diagonalise, case.problem(), Dense, leaves)
+        call(diagonalise, case.spec(), Dense, leaves)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -124,5 +124,5 @@ def test_zero_matrix_has_finite_gradients():
     case = Case({"matrix": ""}, kind=Dense, size=2)
     leaves = case.leaves(5)
     leaves["matrix"] = torch.diag(torch.tensor([0.0, 0.5], dtype=torch.float64))[None, None, None].requires_grad_()
-    outputs, _ = call(diagonalise, case.problem(), Dense, leaves)
+    outputs, _ = call(diagonalise, case.spec(), Dense, leaves)
     assert all(torch.isfinite(gradient).all() for gradient in gradients([outputs], leaves).values())

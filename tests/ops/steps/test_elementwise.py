@@ -91,7 +91,7 @@ def test_memory_may_be_absent_on_either_side(memory: bool, keep: bool):
 def test_only_the_final_memory_may_be_differentiated():
     case = CASES["GLA"]
     leaves = case.leaves(9)
-    found = gradients([call(elementwise, case.problem(), Diagonal, leaves, keep=True)[1]], leaves)
+    found = gradients([call(elementwise, case.spec(), Diagonal, leaves, keep=True)[1]], leaves)
     assert found["inputs"].abs().sum() > 0
     assert found["shrink"].abs().sum() == 0
 

@@ -73,7 +73,7 @@ def test_float32_error_is_small(monkeypatch: pytest.MonkeyPatch):
 def test_data_driven_decay_is_refused():
     case = Case({"log_decay": "BLHN"})
     with pytest.raises(ValueError, match="elementwise"):
-        call(lockstep, case.problem(), Diagonal, case.leaves(3))
+        call(lockstep, case.spec(), Diagonal, case.leaves(3))
 
 
 def test_float64_table_keeps_float32_powers_exact():

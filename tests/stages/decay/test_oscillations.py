@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lcsm.errors import UsageError
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.stages.decay.dense import OrthogonalDecay
 from lcsm.stages.decay.fixed import slopes
 from lcsm.stages.decay.rotation import angles
@@ -90,8 +90,8 @@ def test_mixed_gradients_are_correct():
     assert torch.autograd.gradcheck(lambda x, *_: call(stage, x)[0].log(0, LENGTH), (x, *stage.parameters()))
 
 
-def softmax_problem(stage: Any) -> Problem:
-    return Problem(
+def softmax_problem(stage: Any) -> RecurrenceSpec:
+    return RecurrenceSpec(
         kind="diagonal",
         decay=stage.decay,
         gain=stage.gain,

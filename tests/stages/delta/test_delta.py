@@ -144,7 +144,7 @@ def test_writing_several_times_with_strength_zero_changes_nothing(substeps: int)
     x = torch.randn(2, 5, 8, dtype=torch.float64)
     layer.oscillation.project.weight.data.zero_()
     layer.oscillation.largest_beta = 0.0
-    assert layer.recurrence.problem.substeps == substeps and layer(x)[0].abs().max() == 0
+    assert layer.recurrence.spec.substeps == substeps and layer(x)[0].abs().max() == 0
 
 
 @pytest.mark.parametrize(

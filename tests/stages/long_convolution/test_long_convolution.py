@@ -74,7 +74,7 @@ def convolved(mixer: EosMixer, values: torch.Tensor) -> torch.Tensor:
 
 
 def inputs_of(mixer: EosMixer, length: int) -> torch.Tensor:
-    sizes = (2, length, mixer.recurrence.problem.num_heads, mixer.recurrence.problem.value_dim)
+    sizes = (2, length, mixer.recurrence.spec.num_heads, mixer.recurrence.spec.value_dim)
     return torch.randn(*sizes, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 

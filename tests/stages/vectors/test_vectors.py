@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lcsm.errors import UsageError
-from lcsm.ops.problem import Problem
 from lcsm.ops.reference import reference
+from lcsm.ops.spec import RecurrenceSpec
 from lcsm.stages.activation import ACTIVATIONS, ELEMENTWISE
 from lcsm.stages.vectors.shrink import MemoryProjection
 from lcsm.structures import Diagonal
@@ -79,7 +79,7 @@ def test_memory_shrink_projects_what_the_recurrence_returns(option: str):
     stage = build("shrink", option).double()
     phase = torch.rand(1, 1, 2, 4, 1).double() if stage.complex_memory else None
     declared = None if phase is None else "HN"
-    problem = Problem(
+    spec = RecurrenceSpec(
         kind="diagonal",
         decay="",
         phase=declared,
@@ -92,7 +92,7 @@ def test_memory_shrink_projects_what_the_recurrence_returns(option: str):
     )
     structure = Diagonal(log_decay=torch.full((1, 1, 1, 1, 1), -0.1).double(), phase=phase)
     expand, one = torch.randn(BATCH, LENGTH, 2, 4, 1).double(), torch.ones(1, 1, 1, 1).double()
-    memory, _ = reference(problem, structure, one, expand, call(stage, example())[0])
+    memory, _ = reference(spec, structure, one, expand, call(stage, example())[0])
     weight = stage.weight if phase is None else torch.complex(stage.weight[..., :4], -stage.weight[..., 4:])
     expected = torch.einsum("blhn,hqn->blhq", memory, weight.to(memory.dtype))
     torch.testing.assert_close(stage.read_out(memory), expected.real if phase is not None else expected)

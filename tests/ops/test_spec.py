@@ -4,15 +4,15 @@ import pytest
 
 from lcsm.errors import UsageError
 from lcsm.ops.dispatch import ALGORITHMS, choose_algorithm, fitting
-from lcsm.ops.problem import Problem
+from lcsm.ops.spec import RecurrenceSpec
 
 
-def problem(**changes) -> Problem:
+def spec(**changes) -> RecurrenceSpec:
     settings = {
         "kind": "diagonal", "decay": "LHN", "phase": None, "gain": None, "expand": "LHN", "shrink": "LHN",
         "num_heads": 2, "state_dim": 8, "value_dim": 8, **changes,
     }  # fmt: skip
-    return Problem(**settings)
+    return RecurrenceSpec(**settings)
 
 
 REFUSED = {
@@ -40,7 +40,7 @@ REFUSED = {
 def test_illegal_pair_is_refused_with_a_way_out(name: str):
     changes, way_out = REFUSED[name]
     with pytest.raises(UsageError, match=way_out) as caught:
-        problem(**changes)
+        spec(**changes)
     assert len(str(caught.value).splitlines()) <= 3
 
 
@@ -96,19 +96,19 @@ CHOSEN = {
 @pytest.mark.parametrize("name", CHOSEN)
 def test_the_list_is_searched_by_all_declarations_together(name: str):
     changes, algorithms = CHOSEN[name]
-    choice = choose_algorithm(problem(**changes))
+    choice = choose_algorithm(spec(**changes))
     assert choice.available == tuple(algorithms.split()) and choice.name == choice.available[0]
 
 
 def test_every_memory_that_advances_can_run_the_reference():
-    found = {name: fitting(problem(**changes))[-1] for name, (changes, _) in CHOSEN.items()}
+    found = {name: fitting(spec(**changes))[-1] for name, (changes, _) in CHOSEN.items()}
     assert {name for name, last in found.items() if last != "reference"} == {"modes that may grow"}
 
 
 @pytest.mark.parametrize("request_", ["lockstep", "fastest"])
 def test_unfit_request_names_the_fit_ones(request_: str):
     with pytest.raises(UsageError, match="chunk, elementwise, scan, reference"):
-        choose_algorithm(problem(), request_)
+        choose_algorithm(spec(), request_)
 
 
 def test_algorithms_are_named_after_their_functions():

@@ -18,7 +18,7 @@ def mixed(axes: str | None) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class RecurrenceSpec:
     """The static description from which an algorithm is chosen.
 
     A declaration names the axes along which a value varies: `L` implies `B`; `*` joins factors, `+` summands; "" is one

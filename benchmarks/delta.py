@@ -51,12 +51,12 @@ class Data:
     shrink: Tensor
     key: Tensor
     inputs: Tensor
-    strength: Tensor
+    beta: Tensor
     left: Tensor
     log_decay: Tensor | None
 
     def leaves(self, tied: bool) -> list[Tensor]:
-        rest = [self.strength] if tied else [self.left]
+        rest = [self.beta] if tied else [self.left]
         values = [self.shrink, self.key, self.inputs, *rest, self.log_decay]
         return [value for value in values if value is not None]
 
@@ -95,13 +95,13 @@ def form(
             state_dim=size,
             value_dim=data.inputs.shape[3],
         )
-        key, strength = data.key[..., None], data.strength[..., None]
+        key, beta = data.key[..., None], data.beta[..., None]
         log_decay = data.key.new_zeros(1, 1, 1, 1, 1) if data.log_decay is None else data.log_decay[..., None]
         if tied:
-            structure: LowRank = Delta(log_decay=log_decay, left=key, right=key, strength=strength)
+            structure: LowRank = Delta(log_decay=log_decay, left=key, right=key, beta=beta)
         else:
             structure = LowRank(log_decay=log_decay, left=data.left[..., None], right=key)
-        inputs = data.inputs * data.strength if tied else data.inputs
+        inputs = data.inputs * data.beta if tied else data.inputs
         return algorithm(spec, structure, inputs, key, data.shrink[..., None])[0]
 
     return run
@@ -119,13 +119,13 @@ def published(data: Data, size: int = 32, indexed: bool = True) -> Tensor:
         indexed: take chunks by their index and assign the outputs, as the listing does, for which autograd makes a zero
             gradient of full size each time; False takes views and stacks, which it does not.
     """
-    shrink, key, inputs, strength = (chunks(v, size) for v in (data.shrink, data.key, data.inputs, data.strength))
-    lower = -((key * strength) @ key.mT).tril(-1)
+    shrink, key, inputs, beta = (chunks(v, size) for v in (data.shrink, data.key, data.inputs, data.beta))
+    lower = -((key * beta) @ key.mT).tril(-1)
     for row in range(1, size):
         earlier = (lower[..., row, :, None].clone() * lower[..., :, :row].clone()).sum(-2)
         lower[..., row, :row] = lower[..., row, :row] + earlier
     solve = lower + torch.eye(size)
-    written, erased = solve @ (inputs * strength), solve @ (key * strength)
+    written, erased = solve @ (inputs * beta), solve @ (key * beta)
     memory = inputs.new_zeros(*inputs.shape[:2], key.shape[-1], inputs.shape[-1])
     if not indexed:
         return looped(shrink, key, written, erased, memory)
@@ -150,9 +150,9 @@ def looped(shrink: Tensor, key: Tensor, written: Tensor, erased: Tensor, memory:
 
 def solved(data: Data, size: int = 64) -> Tensor:
     """The same with one triangular solve per chunk and stacked outputs: the best plain form that we know."""
-    shrink, key, inputs, strength = (chunks(v, size) for v in (data.shrink, data.key, data.inputs, data.strength))
-    lower = ((key * strength) @ key.mT).tril(-1)
-    right = torch.cat([inputs * strength, key * strength], -1)
+    shrink, key, inputs, beta = (chunks(v, size) for v in (data.shrink, data.key, data.inputs, data.beta))
+    lower = ((key * beta) @ key.mT).tril(-1)
+    right = torch.cat([inputs * beta, key * beta], -1)
     right = torch.linalg.solve_triangular(lower + torch.eye(size), right, upper=False, unitriangular=True)
     written, erased = right.split([inputs.shape[-1], key.shape[-1]], -1)
     return looped(shrink, key, written, erased, inputs.new_zeros(*inputs.shape[:2], key.shape[-1], inputs.shape[-1]))

@@ -66,7 +66,7 @@ def row(model: str, rates: dict[float, list[Run]], root: Path) -> dict[str, Any]
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table for people."""
+    """The table in Markdown."""
     lines = [f"| {' | '.join(COLUMNS)} |", f"| --- |{' ---: |' * (len(COLUMNS) - 2)} --- |"]
     for cells in rows:
         shown = [cells["model"], *(f"{cells[key]:.4f}" for key in ("median", "lowest", "highest"))]

@@ -1,4 +1,4 @@
-"""Does a configuration value fit an annotation, and how is that rule said in words."""
+"""Annotations as rules of configuration values: whether a value fits, and the rule in words."""
 
 import math
 import types

@@ -22,7 +22,7 @@ class Mixer(nn.Module, ABC):
 
     Attributes:
         structure: what the memory looks like, as `lcsm show` prints it: "diagonal LHN", "softmax".
-        causal_setting: of a mixer that sees later tokens, the setting that would hide them, "reverse=none"; else None.
+        causal_setting: of a mixer that sees later tokens, the setting that would hide them, "causal=true"; else None.
     """
 
     structure: str

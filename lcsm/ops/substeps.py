@@ -18,7 +18,7 @@ Run = TypeVar("Run", bound=Callable[..., Any])
 
 
 def by_steps(algorithm: Run) -> Run:
-    """The algorithm for problems of several writes per token, from one that writes once.
+    """The algorithm for several writes per token, from one that writes once.
 
     It runs over L x substeps steps. A shrink is zero but at the step at which its token reads: the first of its steps
     where the read is exclusive, else the last. A document begins with the first step of its first token.

@@ -1,4 +1,6 @@
-"""The contract of the stages: one call shape for all, `forward(x, past, context) -> value, past`.
+"""The contract of the stages: `forward(x, past, context) -> value, past`.
+
+An oscillation takes the expand too, behind x; a shrink the expand and the structure of the oscillation.
 
 A step is `forward` at L = 1. A stage that needs memory of its own (a convolution tail, a running log-sum-exp) keeps it
 in `past`: None at the start of a sequence, otherwise what its last call returned.
@@ -97,7 +99,7 @@ class Input(Stage, ABC):
 
 
 class Expand(Stage):
-    """Along which direction the input is written: expand [B L H N P], any axis of size 1 where it is constant.
+    """The direction along which the input is written: expand [B L H N P], any axis of size 1 where it is constant.
 
     Attributes:
         substeps: as for `Input`.

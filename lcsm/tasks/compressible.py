@@ -1,4 +1,4 @@
-"""Language modelling with long convolutions that are to be converted: their kernels pay for what modes cannot give."""
+"""Language modelling with long convolutions that are to be converted, with a penalty on their Hankel spectra."""
 
 from __future__ import annotations
 

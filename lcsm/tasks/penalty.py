@@ -1,4 +1,4 @@
-"""A penalty on Hankel spectra: kernels that few modes can give are cheap, so that training finds compressible ones."""
+"""A penalty on Hankel spectra, small for kernels that few modes can give, so that training finds compressible ones."""
 
 from __future__ import annotations
 

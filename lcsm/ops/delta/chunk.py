@@ -38,7 +38,7 @@ class DeltaSteps(NamedTuple):
     beta: Float[Tensor, "B H C 1"] | None
 
     def directions(self) -> list[Vectors]:
-        """Along which each step writes."""
+        """The directions along which each step writes."""
         return [self.expand] if self.left is None else [self.left, self.expand]
 
 

@@ -1,4 +1,4 @@
-"""Along which direction an input is written into the memory."""
+"""Expands that write the input along a row of weights: keys."""
 
 from typing import Any
 

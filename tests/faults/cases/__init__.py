@@ -87,6 +87,6 @@ class Case:
             wrong.append(f"{ended.forks} processes forked")
         if self.never is not None and self.never in ended.out + ended.err:
             wrong.append(f"says {self.never!r}")
-        if self.check is not None and not wrong and (spec := self.check(work)):
-            wrong.append(spec)
+        if self.check is not None and not wrong and (fault := self.check(work)):
+            wrong.append(fault)
         return f"{self.name}: {'; '.join(wrong)} | {said(ended)}" if wrong else ""

@@ -21,7 +21,7 @@ def complex_draw(*shape: int) -> torch.Tensor:
 
 
 def system(kind: str, rank: int = 1) -> tuple[RecurrenceSpec, LowRank, torch.Tensor, torch.Tensor]:
-    """A problem, a stable structure, and constant directions of write and read."""
+    """A spec, a stable structure, and constant directions of write and read."""
     value = draw if kind == "real" else complex_draw
     vectors = [0.2 * value(1, 1, H, N, rank) for _ in range(2)]
     phase = None if kind == "real" else draw(1, 1, H, N, 1)

@@ -140,7 +140,7 @@ class ModalKernel(Shrink):
         memory, structure, read = past if past is not None else (None, None, None)
         x = values.flatten(2)
         structure, _ = self.oscillation(x, self.newest, structure)
-        read, _ = self.weights(x, read)
+        read, _ = self.weights(x, past=read)
         written = self.recurrence.write(structure, values, self.newest)
         outputs, memory = self.recurrence.run(written, read, memory, True, resets_of(context))
         return outputs, (memory, structure, read)

@@ -101,6 +101,11 @@ def missing_option(error: MissingConfigException, names: Names) -> str:
         return f"{group}={option} is not installed: pip install -c constraints.txt -e '.[{EXTRAS[option]}]'"
     if missing in RENAMED:
         return f"{group}={option} is not an option{place}: it is {group}={RENAMED[missing]} now, with the same values"
+    if group == "mixer" and option in names.groups.get("model", ()):
+        return (
+            f"mixer={option} is not an option{place}: its values stand in model={option} now\n"
+            f"choose that, or set mixer.KEY one by one\noptions of mixer: {listed(options)}"
+        )
     hint = did_you_mean(option, options)
     return f"{group}={option} is not an option{place}{hint}\noptions of {group}: {listed(options)}"
 

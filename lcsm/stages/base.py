@@ -26,12 +26,15 @@ from typing import Any
 
 from torch import nn
 
+from lcsm.errors import UsageError
 from lcsm.ops.recurrence import Read, Written
 from lcsm.shapes import Factor, Float, Inputs, Stream, Tensor, Writes
 from lcsm.structures import Context, Structure
 
 # The stages that read a source, in the order in which the mixer runs them.
 READERS = ("input", "expand", "oscillation", "shrink", "gate", "skip")
+# What 0.1.0 called attributes and methods of stages, which would have no effect any more.
+FORMER = {"remembers": "stateful", "hands_on": "shares_values", "past_numbers": "state_size"}
 
 
 class Stage(nn.Module):
@@ -46,6 +49,16 @@ class Stage(nn.Module):
     varies: str = ""
     stateful: bool = False
     shares_values: bool = False
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Refuse what a stage that was written for 0.1.0 defines in vain.
+
+        Raises:
+            UsageError: with the name of today.
+        """
+        super().__init_subclass__(**settings)
+        for former in FORMER.keys() & vars(cls).keys():
+            raise UsageError(f"{cls.__module__}.{cls.__qualname__}.{former} is called {FORMER[former]} now")
 
     def vector(self, x: Stream, past: Any = None, context: Context | None = None) -> tuple[Factor, Any]:
         """A direction of write or read that follows from x alone, [B L H N P]: all that most of those stages define."""

@@ -13,6 +13,7 @@ MISTAKES = [
     (["osc=diag"], ["osc", "oscillation"]),
     (["oscillation.tua=3"], ["oscillation.tua", "tau"]),
     (["model=griffin", "oscillation.speed=8"], ["oscillation.speed=8", "it is 'c' now"]),
+    (["mixer=gla"], ["mixer=gla", "model=gla now"]),
     (["optim.learning_rate=1"], ["optim.learning_rate", "lr"]),
     (["trainer.foo=1"], ["trainer.foo"]),
     (["trainer.max_step=1"], ["trainer.max_step", "max_steps"]),

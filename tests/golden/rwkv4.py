@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
 from lcsm.stages.normaliser import Denominator
-from lcsm.stages.rwkv.bonus import PresentOnes
+from lcsm.stages.rwkv.bonus import BonusOnes
 from lcsm.stages.rwkv.decay import WeightedRate
 from lcsm.stages.vectors.expand import HandCraftedExpand
 from tests.golden.case import Case
@@ -29,7 +29,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
             HandCraftedExpand(channels, 1, "ones", "identity"),
             GivenSource(channels, oscillation=leaves["k"]),
         )
-        sizes, shrink, normaliser = (channels, 1, 1), PresentOnes(channels, 1), Denominator("clamp", 1e-30)
+        sizes, shrink, normaliser = (channels, 1, 1), BonusOnes(channels, 1), Denominator("clamp", 1e-30)
         return build(sizes, leaves["v"][..., None], expand, rate, shrink, normaliser, source, **settings)
 
     def found(outputs: Tensor, state: State) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from lcsm.mixers.eos import EosMixer, State
-from lcsm.stages.rwkv.bonus import PresentDataDriven
+from lcsm.stages.rwkv.bonus import BonusDataDriven
 from lcsm.structures import Diagonal
 from tests.golden.case import Case
 from tests.golden.given import GivenOscillation, GivenSource, build, heads, identity, replayed
@@ -24,7 +24,7 @@ def replay(case: Case) -> Iterator[tuple[str, dict[str, Tensor]]]:
     def make(**settings: str) -> EosMixer:
         source = GivenSource(num_heads * config["d"], shrink=(config["scale"] * leaves["q"]).flatten(2))
         decay = GivenOscillation(Diagonal(log_decay=leaves["w"][..., None]), "LHN")
-        shrink = PresentDataDriven(
+        shrink = BonusDataDriven(
             width, num_heads, rows, 0, 1, "identity", False, None, None, False, True, "rwkv", "identity"
         )
         sizes = (num_heads, rows, config["d"])

@@ -1,6 +1,7 @@
 """Norms before and after the branches of a block, and over the batch."""
 
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,12 @@ class Doubling(Mixer):
 
     def forward(self, x, state=None, context=None):
         return 2 * x, state
+
+    def not_asked(self, *_: Any) -> Any:
+        """What blocks never call."""
+        raise NotImplementedError
+
+    state_size = recurrence_flops = choice = costs = not_asked
 
 
 class Linear(Channel, nn.Linear):

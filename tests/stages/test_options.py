@@ -4,7 +4,9 @@ import pytest
 import torch
 import yaml
 
+from lcsm.errors import UsageError
 from lcsm.ops.spec import RecurrenceSpec
+from lcsm.stages.base import Oscillation
 from lcsm.stages.decay.mixed import MixedDiagonal
 from lcsm.structures import Decaying, Dense
 from tests.stages.options import BATCH, CONF, GROUPS, LENGTH, build, call, example, names, parts, shape
@@ -116,3 +118,8 @@ def test_decays_of_every_entry_are_recognised_as_such_and_stay_small(option: str
     assert spec.per_channel
     structure = call(stage, example())[0]
     assert max(value.numel() for value in structure.tensors().values()) <= BATCH * LENGTH * 2 * 4
+
+
+def test_a_stage_of_an_earlier_version_is_refused_with_the_name_of_today():
+    with pytest.raises(UsageError, match="remembers is called stateful now"):
+        type("Mine", (Oscillation,), {"remembers": True})

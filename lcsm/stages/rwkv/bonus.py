@@ -35,7 +35,7 @@ def rwkv(num_heads: int, state_dim: int, layer: int, num_layers: int) -> Tensor:
     return (depth(layer, num_layers) * fall + 0.1 * zigzag(count)).view(num_heads, state_dim)
 
 
-class PresentDataDriven(DataDrivenVector, Shrink):
+class BonusDataDriven(DataDrivenVector, Shrink):
     """A data-driven shrink that also reads the current write, along directions scaled by a learned bonus.
 
         output_t = memory^T shrink_t + bonus_activation((shrink_t (bonus * expand_t)) input_t)
@@ -79,7 +79,7 @@ class PresentDataDriven(DataDrivenVector, Shrink):
         return written.read(outputs, added if self.bonus_activation is None else self.bonus_activation(added))
 
 
-class PresentOnes(HandCraftedVector, Shrink):
+class BonusOnes(HandCraftedVector, Shrink):
     """Reads every row alike before the step, and the current write with a weight per head, exp(bonus).
 
     Returns:

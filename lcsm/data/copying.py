@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lcsm.data.generated import GeneratedData, RowRule, Rows, Sets, mixture, numbers
-from lcsm.data.settings import Loading, flat, require_integer
+from lcsm.data.generated import GeneratedData, RowRule, Rows, mixture, numbers
+from lcsm.data.settings import require_integer
 from lcsm.errors import UsageError
 
 # ids: blank, delimiter, then the symbols
@@ -70,16 +70,7 @@ class CopyingRule(RowRule):
         return Rows(tokens, targets, {"symbols": labels})
 
 
-class Copying(GeneratedData):
-    """Copying, with the length of each string in the group `symbols`.
-
-    Args:
-        rule: how rows are made.
-        sets, loading: see `GeneratedData`.
-    """
+class Copying(GeneratedData, rule=CopyingRule):
+    """Copying, with the length of each string in the group `symbols`."""
 
     task = "copying"
-
-    @flat
-    def __init__(self, rule: CopyingRule, sets: Sets, loading: Loading) -> None:
-        super().__init__(rule, sets, loading)

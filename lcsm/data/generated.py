@@ -17,7 +17,7 @@ from lcsm.batch import NOT_SCORED, Batch
 from lcsm.data.base import BatchDataModule, EpochBatches, EvaluationBatches, OrderedBatches
 from lcsm.data.rules import FreshBatches, Rule
 from lcsm.data.sampling import TEST, TRAIN, VALIDATION, Shard
-from lcsm.data.settings import Loading, require_integer, require_multiples, require_sizes
+from lcsm.data.settings import Loading, flat, require_integer, require_multiples, require_sizes
 from lcsm.errors import UsageError
 
 
@@ -141,8 +141,14 @@ class Sets:
 class GeneratedData(BatchDataModule):
     """Rows that a rule draws.
 
-    A batch has `tokens`, `targets` and `groups`; see `lcsm.batch`.
+    A batch has `tokens`, `targets` and `groups`; see `lcsm.batch`. A subclass names its rule,
 
+        class Copying(GeneratedData, rule=CopyingRule): ...
+
+    and takes the fields of the rule, of `Sets` and of `Loading` by name, as the keys of its YAML.
+
+    Attributes:
+        task: the option of `task/` for these data, which messages recommend.
     Args:
         rule: how rows are made.
         sets: how many of them.
@@ -150,6 +156,11 @@ class GeneratedData(BatchDataModule):
     """
 
     task = "mqar"
+
+    def __init_subclass__(cls, rule: type[RowRule] | None = None, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if rule is not None:
+            cls.__init__ = flat(GeneratedData.__init__, rule=rule)  # type: ignore[method-assign]
 
     def __init__(self, rule: RowRule, sets: Sets, loading: Loading) -> None:
         super().__init__(rule.length, loading)

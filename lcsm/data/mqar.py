@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lcsm.data.generated import GeneratedData, RowRule, Rows, Sets, mixture, numbers
-from lcsm.data.settings import Loading, flat, require_integer
+from lcsm.data.generated import GeneratedData, RowRule, Rows, mixture, numbers
+from lcsm.data.settings import require_integer
 from lcsm.errors import UsageError
 
 
@@ -118,14 +118,5 @@ def smallest(times: np.ndarray, chosen: int) -> np.ndarray:
     return (bits[:, :chosen] & low).astype(np.int64)
 
 
-class Mqar(GeneratedData):
-    """Multi-query associative recall (MQAR), with the number of pairs of each row in the group `pairs`.
-
-    Args:
-        rule: how rows are made.
-        sets, loading: see `GeneratedData`.
-    """
-
-    @flat
-    def __init__(self, rule: MqarRule, sets: Sets, loading: Loading) -> None:
-        super().__init__(rule, sets, loading)
+class Mqar(GeneratedData, rule=MqarRule):
+    """Multi-query associative recall (MQAR), with the number of pairs of each row in the group `pairs`."""

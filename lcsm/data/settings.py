@@ -43,7 +43,7 @@ class CachedLoading(Loading):
     cache_dir: str | None
 
 
-def flat(constructor: Callable[..., None]) -> Callable[..., None]:
+def flat(constructor: Callable[..., None], **kinds: type) -> Callable[..., None]:
     """A constructor that takes the fields of its dataclass arguments in their place, by name.
 
     A configuration then has one level of keys, and `inspect.signature` shows them:
@@ -52,8 +52,12 @@ def flat(constructor: Callable[..., None]) -> Callable[..., None]:
         def __init__(self, root: str, loading: Loading) -> None: ...
 
         Data(root="folder", batch_size=8, num_workers=0, seed=1)
+
+    Args:
+        constructor: the method.
+        kinds: dataclasses of arguments, by name, where the annotation is that of a base.
     """
-    own, hints = inspect.signature(constructor, eval_str=True), get_type_hints(constructor)
+    own, hints = inspect.signature(constructor, eval_str=True), get_type_hints(constructor) | kinds
     whole = {name: hints[name] for name in own.parameters if is_dataclass(hints.get(name))}
     fields = {name: inspect.signature(kind, eval_str=True).parameters for name, kind in whole.items()}
     this, *others = own.parameters.values()

@@ -24,6 +24,7 @@ EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slur
 
 # Options that are gone, and the one of their group that has the same values.
 RENAMED = {
+    "expand/lru": "modes",
     "expand/projection": "data_driven",
     "expand/tnl": "silu",
     "input/hgrn": "silu_biased",
@@ -31,6 +32,7 @@ RENAMED = {
     "oscillation/lightnet": "softmax",
     "oscillation/lrpe": "rotation_learned",
     "shrink/hgrn2": "silu",
+    "shrink/lru": "modes",
     "shrink/tnl": "silu",
 }
 

@@ -18,7 +18,7 @@ RUNS = {
 
 
 def make_assets(forks: Forks, folder: Path) -> Path:
-    """The folder that holds `<name>/work/run` for each of RUNS, beside its text `t.txt` and its token cache."""
+    """A folder with one of its own for each of RUNS: the run, its text `t.txt` and its token cache."""
     for name, words in RUNS.items():
         work = folder / name / "work"
         work.mkdir(parents=True)

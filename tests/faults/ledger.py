@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-
 # under which a row travels in the properties of a test's report
 PROPERTY = "faults"
 
@@ -32,11 +30,11 @@ class Row:
         else:
             self.survived += 1
 
-    def require(self) -> None:
-        """Fail where a fault was not survived, with one line for each, or where none was tried."""
-        if self.lost or not self.survived:
-            lines = self.lost or ["nothing was tried"]
-            pytest.fail(f"{self.name}: {len(self.lost)} lost\n" + "\n".join(lines), pytrace=False)
+    @property
+    def losses(self) -> str:
+        """One line for each fault that was not survived, or one where none was tried; "" where all were."""
+        lines = self.lost or ([] if self.survived else ["nothing was tried"])
+        return "\n".join([f"{self.name}: {len(self.lost)} lost", *lines]) if lines else ""
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
